@@ -1,0 +1,115 @@
+"""Carve a mother's graph out of a member's: leave out units, narrow channel groups, crop kernels, draw new weights."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from math import prod, sqrt
+from zlib import crc32
+
+import numpy as np
+
+from mnx.graphs.align import Insertion
+from mnx.graphs.axes import Axis
+from mnx.graphs.kernels import Window
+from mnx.graphs.model import Array, Model, Node, Shape, without_unused_weights
+from mnx.graphs.ops.rule import Kind, Role
+from mnx.graphs.structure import Parameter, Structure, ops_of
+
+
+def carve(
+    model: Model,
+    structure: Structure,
+    left_out: Sequence[Insertion],
+    widths: Mapping[int, int],
+    windows: Mapping[str, Window],
+) -> Model:
+    """A smaller network with weights of the right shapes but no values (zero-stride stand-ins).
+
+    Args:
+        model: the template, whose structure is `structure`.
+        left_out: units that are passed over; each passed on what arrived.
+        widths: channel group -> new width.
+        windows: Conv node -> new kernel window.
+    """
+    kept = _without_units(model, left_out)
+    ops = {op.name: op for op in structure.ops()}
+    nodes = tuple(_cropped(node, windows.get(node.name)) for node in kept.nodes)
+    weights = dict(kept.weights)
+    for node in nodes:
+        for parameter in ops[node.name].parameters:
+            shape = _narrowed(parameter, widths, windows.get(node.name))
+            if shape != parameter.shape:
+                weights[parameter.name] = hollow(shape)
+    return without_unused_weights(kept.replace(nodes=nodes, weights=weights))
+
+
+def hollow(shape: Shape) -> Array:
+    """A float32 stand-in of this shape that takes no memory; its values mean nothing."""
+    return np.broadcast_to(np.float32(0), shape)
+
+
+def hollowed(model: Model, structure: Structure) -> Model:
+    """The model with every parameter replaced by a stand-in; constants stay."""
+    return model.with_weights({p.name: hollow(p.shape) for op in structure.ops() for p in op.parameters})
+
+
+def drawn(model: Model, structure: Structure, seed: int) -> Model:
+    """The model with fresh weights: Kaiming normal by fan-in (He et al. 2015), zero biases, plain normalisation."""
+    weights: dict[str, Array] = {}
+    for op in structure.ops():
+        for parameter in op.parameters:
+            weights.setdefault(parameter.name, fresh(parameter, parameter.shape, seed))
+    return model.with_weights(weights)
+
+
+def fresh(parameter: Parameter, shape: Shape, seed: int) -> Array:
+    """A new value of a parameter, float32, drawn from (seed, name) alone."""
+    if parameter.kind is Kind.WEIGHT:
+        random = np.random.default_rng((seed, crc32(parameter.name.encode())))
+        draw = random.standard_normal(shape, dtype=np.float32) * np.float32(sqrt(2.0 / fan_in(parameter, shape)))
+        return np.asarray(draw, dtype=np.float32)
+    return np.full(shape, 1.0 if parameter.kind in (Kind.SCALE, Kind.VARIANCE) else 0.0, dtype=np.float32)
+
+
+def fan_in(parameter: Parameter, shape: Shape) -> int:
+    """How many inputs one output channel sums over."""
+    return prod(size for size, role in zip(shape, parameter.roles, strict=True) if role is not Role.PRODUCE)
+
+
+def _without_units(model: Model, left_out: Sequence[Insertion]) -> Model:
+    gone = {op.name for insertion in left_out for op in ops_of((insertion.unit,))}
+    passed = {insertion.unit.value: insertion.before.value for insertion in left_out}
+
+    def source(value: str) -> str:
+        while value in passed:
+            value = passed[value]
+        return value
+
+    nodes = []
+    for node in model.nodes:
+        if node.name not in gone:
+            inputs = tuple(source(value) for value in node.inputs)
+            nodes.append(Node(node.name, node.op, inputs, node.outputs, node.attributes, node.domain))
+    return model.replace(nodes=tuple(nodes))
+
+
+def _cropped(node: Node, window: Window | None) -> Node:
+    if window is None:
+        return node
+    attributes = {**node.attributes, "kernel_shape": window.size, "pads": (*window.begins, *window.ends)}
+    return Node(node.name, node.op, node.inputs, node.outputs, attributes, node.domain)
+
+
+def _narrowed(parameter: Parameter, widths: Mapping[int, int], window: Window | None) -> Shape:
+    sizes = list(parameter.shape)
+    spatial = [axis for axis, role in enumerate(parameter.roles) if role is Role.KERNEL]
+    for axis, role in enumerate(parameter.roles):
+        if role in (Role.PRODUCE, Role.CONTRACT):
+            sizes[axis] = _width(parameter.axes[axis], widths)
+        elif role is Role.KERNEL and window is not None:
+            sizes[axis] = window.size[spatial.index(axis)]
+    return tuple(sizes)
+
+
+def _width(axis: Axis, widths: Mapping[int, int]) -> int:
+    return sum(p.outer * p.inner * (1 if p.group is None else widths[p.group]) for p in axis)

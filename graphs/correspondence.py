@@ -1,0 +1,143 @@
+"""What an alignment says of channel groups: which groups of the two networks must carry the same channels.
+
+Groups that meet in a matched or inserted op form one class. The mother's width for a class is the least width of all its
+groups: inserted layers are among them, since they must be wide enough to pass the function through.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from mnx.graphs.align import Alignment, How
+from mnx.graphs.axes import Axes, Axis
+from mnx.graphs.errors import GraphError
+from mnx.graphs.kernels import Window, common_window, window
+from mnx.graphs.structure import Op, Structure
+
+_Key = tuple[str, int]
+
+
+@dataclass(frozen=True)
+class Correspondence:
+    """Left is the (candidate) mother, right a member.
+
+    Attributes:
+        left_class: left group -> its class, named by the least left group in it.
+        width: class -> least width in it, or the fixed width that it meets.
+        right_class: right group -> class, for groups that the mother reaches; the others are the member's own.
+        windows: left node name -> the kernel window both sides hold.
+    """
+
+    left_class: Mapping[int, int]
+    width: Mapping[int, int]
+    right_class: Mapping[int, int]
+    windows: Mapping[str, Window]
+
+
+def correspond(alignment: Alignment, left: Structure, right: Structure) -> Correspondence:
+    """The classes of channel groups under an alignment.
+
+    Raises:
+        GraphError: a fixed width (the network's input or classes) would have to pass through something narrower.
+    """
+    union = _Union({("L", g): n for g, n in left.groups.items()} | {("R", g): n for g, n in right.groups.items()})
+    for mine, theirs in alignment.matches:
+        for one, other in _matched_axes(mine, theirs):
+            union.tie_axes(one, "L", other, "R", mine.name)
+    for insertion in alignment.only_right:
+        for op, how in insertion.ops:
+            if how is How.IDENTITY:
+                union.tie_values(op.output, "R", insertion.arriving.axes, "L", op.name)
+                union.tie_values(op.input, "R", insertion.arriving.axes, "L", op.name)
+    for insertion in alignment.only_left:
+        for op, how in insertion.ops:
+            if how is How.IDENTITY:
+                union.tie_values(op.output, "L", op.input, "L", op.name)
+                union.tie_values(op.output, "L", insertion.arriving.axes, "R", op.name)
+        union.tie_values(insertion.unit.output, "L", insertion.before.axes, "L", insertion.unit.value)
+    return union.correspondence(left, right, dict(_windows(alignment)))
+
+
+def _matched_axes(mine: Op, theirs: Op) -> Iterator[tuple[Axis, Axis]]:
+    yield from zip(mine.output, theirs.output, strict=True)
+    slots = {parameter.slot: parameter for parameter in theirs.parameters}
+    for parameter in mine.parameters:
+        if parameter.slot in slots:
+            yield from zip(parameter.axes, slots[parameter.slot].axes, strict=True)
+
+
+def _windows(alignment: Alignment) -> Iterator[tuple[str, Window]]:
+    for mine, theirs in alignment.matches:
+        if window(mine) is not None:
+            common = common_window(mine, theirs)
+            if common is not None:
+                yield mine.name, common
+
+
+class _Union:
+    """Union-find over the groups of both sides; a class may also meet one fixed width."""
+
+    def __init__(self, widths: Mapping[_Key, int]) -> None:
+        self.widths = dict(widths)
+        self.parent = {key: key for key in widths}
+        self.pinned: dict[_Key, tuple[int, str]] = {}
+
+    def find(self, key: _Key) -> _Key:
+        while self.parent[key] != key:
+            key = self.parent[key]
+        return key
+
+    def tie_values(self, one: Axes, side: str, other: Axes, other_side: str, where: str) -> None:
+        """Tie the channel axes (all but the batch and space) of two values that are the same function."""
+        self.tie_axes(one[1], side, other[1], other_side, where)
+
+    def tie_axes(self, one: Axis, side: str, other: Axis, other_side: str, where: str) -> None:
+        if len(one) != len(other):
+            raise GraphError(f"'{where}': widths {one} and {other} are built differently")
+        for a, b in zip(one, other, strict=True):
+            if a.group is not None and b.group is not None:
+                self._tie((side, a.group), (other_side, b.group))
+            elif a.group is not None:
+                self._pin((side, a.group), b.outer * b.inner // (a.outer * a.inner), where)
+            elif b.group is not None:
+                self._pin((other_side, b.group), a.outer * a.inner // (b.outer * b.inner), where)
+
+    def _tie(self, a: _Key, b: _Key) -> None:
+        first, second = self.find(a), self.find(b)
+        if first != second:
+            self.parent[second] = first
+            if second in self.pinned:
+                self._pin(first, *self.pinned.pop(second))
+
+    def _pin(self, key: _Key, width: int, where: str) -> None:
+        root = self.find(key)
+        known = self.pinned.setdefault(root, (width, where))
+        if known[0] != width:
+            raise GraphError(f"'{where}' ties the fixed widths {known[0]} and {width}")
+
+    def correspondence(self, left: Structure, right: Structure, windows: Mapping[str, Window]) -> Correspondence:
+        members: dict[_Key, list[_Key]] = {}
+        for key in self.parent:
+            members.setdefault(self.find(key), []).append(key)
+        left_class: dict[int, int] = {}
+        right_class: dict[int, int] = {}
+        width: dict[int, int] = {}
+        for root, keys in members.items():
+            lefts = [group for side, group in keys if side == "L"]
+            least = min(self.widths[key] for key in keys)
+            if root in self.pinned:
+                fixed_width, where = self.pinned[root]
+                if least < fixed_width:
+                    raise GraphError(
+                        f"'{where}': a fixed width of {fixed_width} would have to pass through {least} channels "
+                        f"({left.name} and {right.name})"
+                    )
+                least = fixed_width
+            if not lefts:
+                continue
+            name = min(lefts)
+            width[name] = least
+            left_class.update({group: name for group in lefts})
+            right_class.update({group: name for side, group in keys if side == "R"})
+        return Correspondence(left_class, width, right_class, windows)

@@ -1,0 +1,78 @@
+"""The mother of several members: the largest network from which all of them can be grown exactly."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from mnx.graphs.align import Alignment, align
+from mnx.graphs.carve import carve, hollowed
+from mnx.graphs.correspondence import Correspondence, correspond
+from mnx.graphs.describe import describe
+from mnx.graphs.errors import GraphError
+from mnx.graphs.model import Model
+from mnx.graphs.structure import Structure
+
+
+def stand_in(model: Model) -> tuple[Model, Structure]:
+    """A model without its weights' values, and its structure: all that planning needs."""
+    structure = describe(model)
+    return hollowed(model, structure), structure
+
+
+def common(mother: tuple[Model, Structure], member: Structure) -> tuple[Model, Structure]:
+    """The largest part of a mother that a further member contains too.
+
+    Raises:
+        GraphError: they share no mother.
+    """
+    model, structure = mother
+    alignment = align(structure, member)
+    found = correspond(alignment, structure, member)
+    if _embeds(alignment, found, structure):
+        return mother
+    widths = {group: found.width[name] for group, name in found.left_class.items()}
+    smaller = carve(model, structure, alignment.only_left, widths, found.windows)
+    return smaller, describe(smaller)
+
+
+def mother_of(members: Sequence[tuple[Model, Structure]], name: str) -> tuple[Model, Structure]:
+    """The mother of several members, as a stand-in, carved from the smallest of them.
+
+    Aligns progressively from the smallest member, and again until no member asks for anything smaller.
+
+    Raises:
+        GraphError: two of them share no mother.
+    """
+    ordered = sorted(members, key=lambda pair: (pair[1].parameter_count, pair[1].name))
+    model, _ = ordered[0]
+    model = model.replace(name=name, source=None, metadata={}, changes=())
+    mother = model, describe(model)
+    while True:
+        before = mother
+        for _, structure in ordered:
+            mother = common(mother, structure)
+        if mother is before:
+            return mother
+
+
+def embed(mother: Structure, member: Structure) -> tuple[Alignment, Correspondence]:
+    """How a member contains a finished mother.
+
+    Raises:
+        GraphError: it does not.
+    """
+    alignment = align(mother, member, keep_left=True)
+    found = correspond(alignment, mother, member)
+    if not _embeds(alignment, found, mother):
+        raise GraphError(f"{member.name} cannot be grown from {mother.name}: it is narrower or has a smaller kernel")
+    return alignment, found
+
+
+def _embeds(alignment: Alignment, found: Correspondence, mother: Structure) -> bool:
+    """Whether the alignment leaves the mother as she is."""
+    if alignment.only_left or any(found.width[found.left_class[g]] != n for g, n in mother.groups.items()):
+        return False
+    ops = {op.name: op for op in mother.ops()}
+    return all(
+        ops[node].site.shapes[1][2:] == window.size for node, window in found.windows.items()
+    )
