@@ -16,7 +16,7 @@ from math import prod
 
 import numpy as np
 
-from mnx.graphs.axes import Axes, Axis
+from mnx.graphs.axes import Axes, Axis, Part
 from mnx.graphs.errors import GraphError
 from mnx.graphs.kernels import common_window, window
 from mnx.graphs.ops.rule import ANY, Interval
@@ -112,7 +112,12 @@ def align(left: Structure, right: Structure, keep_left: bool = False) -> Alignme
     if left.input != right.input:
         raise GraphError(f"{left.name} and {right.name} take different inputs")
     found = _align_series(
-        left.series, right.series, Place(left.input_value, left.input), Place(right.input_value, right.input), ANY, keep_left
+        left.series,
+        right.series,
+        Place(left.input_value, left.input),
+        Place(right.input_value, right.input),
+        ANY,
+        keep_left,
     )
     if found is None:
         raise GraphError(
@@ -212,9 +217,7 @@ def _match_parallels(
 def _match_ops(left: Op, right: Op, arriving: list[Interval]) -> Alignment | None:
     if mismatch(left, right):
         return None
-    return Alignment(
-        matches=((left, right),), shared=_shared(left, right), range=left.rule.range(left.site, arriving)
-    )
+    return Alignment(matches=((left, right),), shared=_shared(left, right), range=left.rule.range(left.site, arriving))
 
 
 def mismatch(left: Op, right: Op) -> str:
@@ -243,8 +246,7 @@ def mismatch(left: Op, right: Op) -> str:
 def alike(left: Axis, right: Axis) -> bool:
     """Whether one growth map can lead from one axis to the other: same parts, fixed ones of the same width."""
     return len(left) == len(right) and all(
-        (a.group is None) == (b.group is None)
-        and (a.outer, a.inner) == (b.outer, b.inner)
+        (a.group is None) == (b.group is None) and (a.outer, a.inner) == (b.outer, b.inner)
         for a, b in zip(left, right, strict=True)
     )
 
@@ -278,9 +280,11 @@ def insertable(unit: Unit, arriving: Interval, axes: Axes) -> tuple[tuple[Op, Ho
 def _passes(op: Op, arriving: Interval, axes: Axes) -> bool:
     if not op.rule.identity(op.site, arriving) or len(op.output) != len(axes) or op.input[2:] != op.output[2:]:
         return False
+    if not _is_fixed(axes[1]):
+        return alike(op.output[1], axes[1])
     if _is_fixed(op.output[1]):
-        return alike(op.output[1], axes[1]) and op.site.outputs[0][1] == _fixed_width(axes[1])
-    return not _is_fixed(axes[1]) or op.site.outputs[0][1] >= _fixed_width(axes[1])
+        return op.site.outputs[0][1] == _fixed_width(axes[1])
+    return op.site.outputs[0][1] >= _fixed_width(axes[1]) and op.output[1] == (Part(op.output[1][0].group),)
 
 
 def _passing_branch(branch: Series, arriving: Interval, axes: Axes) -> tuple[tuple[Op, How], ...] | None:

@@ -31,7 +31,13 @@ class Builder:
         return key
 
     def add(
-        self, op: str, *inputs: str, name: str = "", outputs: int | Sequence[str] = 1, domain: str = "", **attributes: Attribute
+        self,
+        op: str,
+        *inputs: str,
+        name: str = "",
+        outputs: int | Sequence[str] = 1,
+        domain: str = "",
+        **attributes: Attribute,
     ) -> str:
         """Add a node; `outputs` is a count or the names to use. Returns the first output's name."""
         key = self.name(name or op.lower())

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from math import prod, sqrt
 from zlib import crc32
 
@@ -22,6 +23,7 @@ def carve(
     left_out: Sequence[Insertion],
     widths: Mapping[int, int],
     windows: Mapping[str, Window],
+    lacking: Collection[tuple[str, int]] = (),
 ) -> Model:
     """A smaller network with weights of the right shapes but no values (zero-stride stand-ins).
 
@@ -30,10 +32,11 @@ def carve(
         left_out: units that are passed over; each passed on what arrived.
         widths: channel group -> new width.
         windows: Conv node -> new kernel window.
+        lacking: (node, slot) of parameters to leave out.
     """
     kept = _without_units(model, left_out)
     ops = {op.name: op for op in structure.ops()}
-    nodes = tuple(_cropped(node, windows.get(node.name)) for node in kept.nodes)
+    nodes = tuple(_cropped(_stripped(node, lacking), windows.get(node.name)) for node in kept.nodes)
     weights = dict(kept.weights)
     for node in nodes:
         for parameter in ops[node.name].parameters:
@@ -88,16 +91,23 @@ def _without_units(model: Model, left_out: Sequence[Insertion]) -> Model:
     nodes = []
     for node in model.nodes:
         if node.name not in gone:
-            inputs = tuple(source(value) for value in node.inputs)
-            nodes.append(Node(node.name, node.op, inputs, node.outputs, node.attributes, node.domain))
+            nodes.append(replace(node, inputs=tuple(source(value) for value in node.inputs)))
     return model.replace(nodes=tuple(nodes))
+
+
+def _stripped(node: Node, lacking: Collection[tuple[str, int]]) -> Node:
+    slots = [slot for name, slot in lacking if name == node.name]
+    inputs = tuple("" if index in slots else value for index, value in enumerate(node.inputs))
+    while inputs and not inputs[-1]:
+        inputs = inputs[:-1]
+    return replace(node, inputs=inputs)
 
 
 def _cropped(node: Node, window: Window | None) -> Node:
     if window is None:
         return node
     attributes = {**node.attributes, "kernel_shape": window.size, "pads": (*window.begins, *window.ends)}
-    return Node(node.name, node.op, node.inputs, node.outputs, attributes, node.domain)
+    return replace(node, attributes=attributes)
 
 
 def _narrowed(parameter: Parameter, widths: Mapping[int, int], window: Window | None) -> Shape:

@@ -6,7 +6,7 @@ groups: inserted layers are among them, since they must be wide enough to pass t
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from mnx.graphs.align import Alignment, How
@@ -25,14 +25,16 @@ class Correspondence:
     Attributes:
         left_class: left group -> its class, named by the least left group in it.
         width: class -> least width in it, or the fixed width that it meets.
-        right_class: right group -> class, for groups that the mother reaches; the others are the member's own.
+        carried: right group -> how many of the mother's channels it carries; groups not in it are the member's own.
         windows: left node name -> the kernel window both sides hold.
+        lacking: (left node name, slot) of parameters that the right side has none for: a bias before a BatchNorm.
     """
 
     left_class: Mapping[int, int]
     width: Mapping[int, int]
-    right_class: Mapping[int, int]
+    carried: Mapping[int, int]
     windows: Mapping[str, Window]
+    lacking: frozenset[tuple[str, int]]
 
 
 def correspond(alignment: Alignment, left: Structure, right: Structure) -> Correspondence:
@@ -56,7 +58,8 @@ def correspond(alignment: Alignment, left: Structure, right: Structure) -> Corre
                 union.tie_values(op.output, "L", op.input, "L", op.name)
                 union.tie_values(op.output, "L", insertion.arriving.axes, "R", op.name)
         union.tie_values(insertion.unit.output, "L", insertion.before.axes, "L", insertion.unit.value)
-    return union.correspondence(left, right, dict(_windows(alignment)))
+    left_class, width, carried = union.classes(f"{left.name} and {right.name}")
+    return Correspondence(left_class, width, carried, dict(_windows(alignment)), frozenset(_lacking(alignment)))
 
 
 def _matched_axes(mine: Op, theirs: Op) -> Iterator[tuple[Axis, Axis]]:
@@ -65,6 +68,12 @@ def _matched_axes(mine: Op, theirs: Op) -> Iterator[tuple[Axis, Axis]]:
     for parameter in mine.parameters:
         if parameter.slot in slots:
             yield from zip(parameter.axes, slots[parameter.slot].axes, strict=True)
+
+
+def _lacking(alignment: Alignment) -> Iterator[tuple[str, int]]:
+    for mine, theirs in alignment.matches:
+        slots = {parameter.slot for parameter in theirs.parameters}
+        yield from ((mine.name, parameter.slot) for parameter in mine.parameters if parameter.slot not in slots)
 
 
 def _windows(alignment: Alignment) -> Iterator[tuple[str, Window]]:
@@ -116,28 +125,31 @@ class _Union:
         if known[0] != width:
             raise GraphError(f"'{where}' ties the fixed widths {known[0]} and {width}")
 
-    def correspondence(self, left: Structure, right: Structure, windows: Mapping[str, Window]) -> Correspondence:
+    def classes(self, where: str) -> tuple[dict[int, int], dict[int, int], dict[int, int]]:
+        """Left group -> class, class -> width, right group -> width carried."""
         members: dict[_Key, list[_Key]] = {}
         for key in self.parent:
             members.setdefault(self.find(key), []).append(key)
         left_class: dict[int, int] = {}
-        right_class: dict[int, int] = {}
         width: dict[int, int] = {}
+        carried: dict[int, int] = {}
         for root, keys in members.items():
+            least = self._width(root, keys, where)
             lefts = [group for side, group in keys if side == "L"]
-            least = min(self.widths[key] for key in keys)
-            if root in self.pinned:
-                fixed_width, where = self.pinned[root]
-                if least < fixed_width:
-                    raise GraphError(
-                        f"'{where}': a fixed width of {fixed_width} would have to pass through {least} channels "
-                        f"({left.name} and {right.name})"
-                    )
-                least = fixed_width
-            if not lefts:
-                continue
-            name = min(lefts)
-            width[name] = least
-            left_class.update({group: name for group in lefts})
-            right_class.update({group: name for side, group in keys if side == "R"})
-        return Correspondence(left_class, width, right_class, windows)
+            if lefts:
+                width[min(lefts)] = least
+                left_class.update({group: min(lefts) for group in lefts})
+            if lefts or root in self.pinned:
+                carried.update({group: least for side, group in keys if side == "R"})
+        return left_class, width, carried
+
+    def _width(self, root: _Key, keys: Sequence[_Key], where: str) -> int:
+        least = min(self.widths[key] for key in keys)
+        if root not in self.pinned:
+            return least
+        pinned, op = self.pinned[root]
+        if least < pinned:
+            raise GraphError(
+                f"{where}: at '{op}' a fixed width of {pinned} would have to pass through {least} channels"
+            )
+        return pinned

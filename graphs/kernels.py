@@ -57,5 +57,7 @@ def common_window(left: Op, right: Op) -> Window | None:
     def pick(a: Shape, b: Shape) -> Shape:
         return tuple(x if chosen else y for chosen, x, y in zip(first, a, b, strict=True))
 
-    least = Window(pick(one.size, other.size), pick(one.begins, other.begins), pick(one.ends, other.ends), one.dilations)
+    least = Window(
+        pick(one.size, other.size), pick(one.begins, other.begins), pick(one.ends, other.ends), one.dilations
+    )
     return least if offsets(least, one) is not None and offsets(least, other) is not None else None

@@ -1,0 +1,175 @@
+"""Hatch a member from its trained mother: every parameter by the growth maps of its axes, then the certificate."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from math import sqrt
+
+import numpy as np
+
+from mnx.graphs.align import Alignment, How, Place
+from mnx.graphs.axes import Axis
+from mnx.graphs.carve import fan_in
+from mnx.graphs.correspondence import Correspondence
+from mnx.graphs.describe import describe
+from mnx.graphs.errors import GraphError
+from mnx.graphs.growth.insert import Statistics, channel_statistics, identity, zero
+from mnx.graphs.growth.maps import GrowthMap, axis_map, growth_map, random_of
+from mnx.graphs.growth.shares import placed, shared
+from mnx.graphs.kernels import Window, offsets, window
+from mnx.graphs.model import Array, Model
+from mnx.graphs.mother import embed
+from mnx.graphs.ops.rule import Kind, Role
+from mnx.graphs.run import run
+from mnx.graphs.structure import Op, Parameter, Structure
+from mnx.graphs.verify import Certificate, Same, certify
+
+SPLITS = ("random", "equal")
+"""How the copies of a column share it: by random draws that add up exactly, or equally."""
+
+
+@dataclass(frozen=True)
+class Hatched:
+    """A member with its mother's function, and the proof."""
+
+    model: Model
+    certificate: Certificate
+
+
+def hatch(
+    mother: Model, member: Model, inputs: Mapping[str, Array], calibration: str, seed: int, split: str = "random"
+) -> Hatched:
+    """Give a member's graph its mother's function.
+
+    Args:
+        mother: the trained mother.
+        member: the member; its own weights stay only in residual branches that the mother does not have.
+        inputs: named batches (n, *input shape) that the certificate is measured on.
+        calibration: which of them inserted BatchNormalizations are calibrated on.
+        seed: of the growth maps and shares, with the member's name.
+        split: one of `SPLITS`.
+
+    Raises:
+        GraphError: the member cannot be grown from this mother, or `split` is unknown.
+        NotPreserved: the certificate fails.
+    """
+    grown, same, exact_modes = grow(mother, member, inputs[calibration], seed, split)
+    return Hatched(grown, certify(mother, grown, inputs, calibration, exact_modes, same))
+
+
+def grow(
+    mother: Model, member: Model, calibration: Array, seed: int, split: str = "random"
+) -> tuple[Model, tuple[Same, ...], bool]:
+    """The grown member without a certificate, which values repeat which, and whether batch statistics are exact."""
+    if split not in SPLITS:
+        raise GraphError(f"unknown split '{split}': use one of {', '.join(SPLITS)}")
+    ours, theirs = describe(mother), describe(member)
+    alignment, found = embed(ours, theirs)
+    growth = _Growth(mother, theirs, found, calibration, seed, split)
+    weights: dict[str, Array] = {}
+    for left, right in alignment.matches:
+        values = {p.slot: mother.weights[p.name] for p in left.parameters}
+        weights |= growth.parameters(right, values, window(left))
+    for op, how, arriving in _inserted(alignment):
+        if how is How.IDENTITY:
+            width = ours_width(arriving, ours)
+            values = dict(identity(op, width, partial(growth.statistics, arriving)))
+            weights |= growth.parameters(op, values, _single_tap(op))
+        elif how is How.ZERO:
+            values = dict(zero(op))
+            weights |= {p.name: values[p.slot] for p in op.parameters}
+    exact = not any(op.op == "BatchNormalization" and how is How.IDENTITY for op, how, _ in _inserted(alignment))
+    return member.with_weights(weights), tuple(_repeats(alignment, growth, theirs)), exact
+
+
+def ours_width(place: Place, mother: Structure) -> int:
+    """How many channels the mother has at a place."""
+    return sum(p.outer * p.inner * (1 if p.group is None else mother.groups[p.group]) for p in place.axes[1])
+
+
+def _inserted(alignment: Alignment) -> list[tuple[Op, How, Place]]:
+    return [(op, how, insertion.arriving) for insertion in alignment.only_right for op, how in insertion.ops]
+
+
+def _repeats(alignment: Alignment, growth: _Growth, member: Structure) -> list[Same]:
+    pairs = {right.name: left.value for left, right in alignment.matches}
+    pairs |= {op.name: place.value for op, how, place in _inserted(alignment) if how in (How.IDENTITY, How.JOIN)}
+    return [
+        Same(op.name, op.op, op.value, pairs[op.name], growth.axis(op.output[1]))
+        for op in member.ops()
+        if op.name in pairs
+    ]
+
+
+def _single_tap(op: Op) -> Window | None:
+    """The window of a 1x1 kernel that reads, unpadded, what the op's kernel reads at its centre."""
+    full = window(op)
+    if full is None:
+        return None
+    ones = (1,) * len(full.size)
+    none = (0,) * len(full.size)
+    return Window(ones, none, none, full.dilations)
+
+
+@dataclass
+class _Growth:
+    mother: Model
+    member: Structure
+    found: Correspondence
+    calibration: Array
+    seed: int
+    split: str
+    maps: dict[int, GrowthMap] = field(default_factory=dict)
+    known: dict[str, Statistics] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for group, width in self.found.carried.items():
+            random = random_of(self.seed, self.member.name, f"group {group}")
+            self.maps[group] = growth_map(width, self.member.groups[group], random)
+
+    def axis(self, axis: Axis) -> GrowthMap:
+        """The growth map of a member's axis."""
+        return axis_map(axis, self.maps, self.found.carried)
+
+    def statistics(self, place: Place) -> Statistics:
+        """Statistics of what arrives at a place of the mother on the calibration batch, by its own statistics."""
+        if place.value not in self.known:
+            if place.value == self.mother.inputs[0].name:
+                value = self.calibration
+            else:
+                value = run(self.mother, self.calibration, [place.value], batch_statistics=True)[place.value]
+            self.known[place.value] = channel_statistics(value)
+        return self.known[place.value]
+
+    def parameters(self, op: Op, values: Mapping[int, Array], small: Window | None) -> dict[str, Array]:
+        """The parameters of a member's op, given those of the mother's op by slot."""
+        return {p.name: self._parameter(op, p, values.get(p.slot), small) for p in op.parameters}
+
+    def _parameter(self, op: Op, parameter: Parameter, value: Array | None, small: Window | None) -> Array:
+        if value is None:
+            return np.zeros(parameter.shape, dtype=np.float32)
+        full = window(op)
+        if full is not None and small is not None and value.ndim > 1:
+            start = offsets(small, full)
+            if start is None:
+                raise GraphError(f"the kernel of '{op.name}' of {self.member.name} does not hold the mother's")
+            spatial = tuple(axis for axis, role in enumerate(parameter.roles) if role is Role.KERNEL)
+            value = placed(value, spatial, full.size, start)
+        for axis, role in enumerate(parameter.roles):
+            if role is Role.PRODUCE:
+                value = np.take(value, self.axis(parameter.axes[axis]), axis=axis)
+        for axis, role in enumerate(parameter.roles):
+            if role is Role.CONTRACT:
+                value = shared(value, axis, self.axis(parameter.axes[axis]), self._draws(parameter, value, axis))
+        return np.ascontiguousarray(value, dtype=np.float32)
+
+    def _draws(self, parameter: Parameter, value: Array, axis: int) -> Array | None:
+        if self.split == "equal" or parameter.kind is not Kind.WEIGHT:
+            return None
+        shape = list(value.shape)
+        shape[axis] = parameter.shape[axis]
+        random = random_of(self.seed, self.member.name, parameter.name)
+        scale = np.float32(sqrt(2.0 / fan_in(parameter, parameter.shape)))
+        return np.asarray(random.standard_normal(shape, dtype=np.float32) * scale)

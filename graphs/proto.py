@@ -1,0 +1,104 @@
+"""A `Model` as an ONNX protobuf: the form in which runtimes, the checker and shape inference take it."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from mnx.graphs.model import OPSET, Model, Node, Port
+
+IR_VERSION = 10
+"""The newest file format that ONNX Runtime training 1.19.2 loads."""
+PRODUCER = "mnx"
+BATCH = "batch"
+"""The name of the symbolic batch axis."""
+
+
+def to_proto(
+    model: Model,
+    weights_as_inputs: Collection[str] = (),
+    extra_outputs: Sequence[str] = (),
+    *,
+    include_head: bool = False,
+    batch: int | str = BATCH,
+) -> onnx.ModelProto:
+    """The model as ONNX, IR version 10, opset 21.
+
+    Args:
+        model: the model; other domains than ONNX's own are imported in version 1.
+        weights_as_inputs: weights that become inputs (behind the model's own, in the order of `model.weights`)
+            instead of initializers; their values are not read.
+        extra_outputs: values of the body to give out behind the model's outputs, without a declared type.
+        include_head: append the head, so that its results take the place of the outputs it reads (a saved file);
+            otherwise the outputs are those of the body (logits).
+        batch: the batch axis: a name, or a fixed size.
+    """
+    given = set(weights_as_inputs)
+    as_inputs = [
+        helper.make_tensor_value_info(name, _element_type(array.dtype), list(array.shape))
+        for name, array in model.weights.items()
+        if name in given
+    ]
+    initializers = [
+        numpy_helper.from_array(np.ascontiguousarray(array).reshape(array.shape), name)
+        for name, array in model.weights.items()
+        if name not in given
+    ]
+    outputs = [_value_info(port, batch) for port in model.outputs]
+    if include_head and model.head:
+        outputs = _outputs_behind_head(model, batch)
+    outputs += [onnx.ValueInfoProto(name=name) for name in extra_outputs]
+    nodes = (*model.nodes, *model.head) if include_head else model.nodes
+    graph = helper.make_graph(
+        [_node(node) for node in nodes],
+        model.name,
+        [*(_value_info(port, batch) for port in model.inputs), *as_inputs],
+        outputs,
+        initializers,
+    )
+    domains = sorted({node.domain for node in nodes} - {""})
+    opsets = [helper.make_opsetid("", OPSET), *(helper.make_opsetid(domain, 1) for domain in domains)]
+    proto = helper.make_model(graph, ir_version=IR_VERSION, opset_imports=opsets, producer_name=PRODUCER)
+    helper.set_model_props(proto, dict(model.metadata))
+    return proto
+
+
+def ends_of_head(model: Model, port: Port) -> tuple[str, ...]:
+    """The values of the head that take the place of the body's output `port`; the port itself where it feeds none."""
+    reached: list[str] = [port.name]
+    read: set[str] = set()
+    for node in model.head:
+        if any(value in reached for value in node.inputs):
+            read.update(node.inputs)
+            reached += node.outputs
+    return tuple(value for value in reached if value not in read)
+
+
+def _outputs_behind_head(model: Model, batch: int | str) -> list[onnx.ValueInfoProto]:
+    return [
+        _value_info(Port(name, port.dtype, port.shape), batch)
+        for port in model.outputs
+        for name in ends_of_head(model, port)
+    ]
+
+
+def _node(node: Node) -> onnx.NodeProto:
+    proto = helper.make_node(node.op, node.inputs, node.outputs, name=node.name, domain=node.domain)
+    proto.attribute.extend(
+        helper.make_attribute(name, list(value) if isinstance(value, tuple) else value)
+        for name, value in sorted(node.attributes.items())
+        if value != ()
+    )
+    return proto
+
+
+def _value_info(port: Port, batch: int | str) -> onnx.ValueInfoProto:
+    dimensions: Iterable[int | str] = (batch, *port.shape)
+    return helper.make_tensor_value_info(port.name, _element_type(np.dtype(port.dtype)), list(dimensions))
+
+
+def _element_type(dtype: np.dtype[np.generic]) -> TensorProto.DataType:
+    return helper.np_dtype_to_tensor_dtype(dtype)

@@ -1,0 +1,102 @@
+"""Running a model on the CPU: the one file of this layer that imports onnxruntime."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping, Sequence
+from types import ModuleType
+from typing import Final
+
+import numpy as np
+
+from mnx.graphs.errors import GraphError
+from mnx.graphs.model import Array, Model
+from mnx.graphs.proto import ends_of_head, to_proto
+from mnx.graphs.statistics import with_batch_statistics
+from mnx.graphs.suggest import did_you_mean
+
+_ERRORS_ONLY = 3
+ALL: Final = ("*",)
+"""Ask `run` for every value that the body's nodes make."""
+
+
+def run(
+    model: Model,
+    inputs: Mapping[str, Array] | Array,
+    values: Sequence[str] | None = None,
+    batch_statistics: bool = False,
+    include_head: bool = False,
+) -> dict[str, Array]:
+    """Run the model once and return values by name.
+
+    Args:
+        model: a canonical model.
+        inputs: arrays by input name, or one array for the only input; the batch is axis 0.
+        values: the values to return; None for the model's outputs, `ALL` for everything the body's nodes make.
+        batch_statistics: normalise with the mean and biased variance of this batch in every BatchNormalization.
+        include_head: return what stands behind the head (probabilities) in place of the logits.
+
+    Raises:
+        GraphError: no runtime is installed, inputs are missing or do not fit, or the runtime refuses the model.
+    """
+    feeds = _feeds(model, inputs)
+    body = with_batch_statistics(model) if batch_statistics else model
+    given = [name for port in model.outputs for name in (ends_of_head(model, port) if include_head else (port.name,))]
+    made = model.producers()
+    wanted = list(made) if values is not None and tuple(values) == ALL else list(given if values is None else values)
+    known = {**model.weights, **feeds}
+    for name in wanted:
+        if name not in made and name not in known and name not in given:
+            raise GraphError(f"{model.name} has no value {name!r}{did_you_mean(name, made)}")
+    computed = [name for name in dict.fromkeys(wanted) if name not in known]
+    extra = [name for name in computed if name not in given]
+    proto = to_proto(body, extra_outputs=extra, include_head=include_head)
+    results = _results(model.name, proto.SerializeToString(), feeds, computed)
+    return {name: results[name] if name in results else known[name] for name in wanted}
+
+
+def runtime_version() -> str:
+    """The version of the installed onnxruntime; GraphError where there is none."""
+    return str(_onnxruntime().__version__)
+
+
+def _onnxruntime() -> ModuleType:
+    try:
+        return importlib.import_module("onnxruntime")
+    except ImportError as error:
+        raise GraphError(
+            f"running a model needs onnxruntime, which cannot be imported ({error}): pip install 'mothernets[cpu]'"
+        ) from error
+
+
+def _results(name: str, proto: bytes, feeds: Mapping[str, Array], computed: Sequence[str]) -> dict[str, Array]:
+    if not computed:
+        return {}
+    runtime = _onnxruntime()
+    state = importlib.import_module("onnxruntime.capi.onnxruntime_pybind11_state")
+    refusals = (state.Fail, state.InvalidArgument, state.InvalidGraph, state.NotImplemented, state.RuntimeException)
+    options = runtime.SessionOptions()
+    options.log_severity_level = _ERRORS_ONLY
+    try:
+        session = runtime.InferenceSession(proto, options, providers=["CPUExecutionProvider"])
+        return dict(zip(computed, session.run(list(computed), dict(feeds)), strict=True))
+    except refusals as error:
+        raise GraphError(f"onnxruntime {runtime.__version__} cannot run {name}: {error}") from error
+
+
+def _feeds(model: Model, inputs: Mapping[str, Array] | Array) -> dict[str, Array]:
+    names = [port.name for port in model.inputs]
+    if not isinstance(inputs, Mapping):
+        if len(names) != 1:
+            raise GraphError(f"{model.name} has {len(names)} inputs ({', '.join(names)}): give arrays by name")
+        inputs = {names[0]: inputs}
+    if set(inputs) != set(names):
+        raise GraphError(f"{model.name} takes the inputs {', '.join(names)}, not {', '.join(inputs) or 'none'}")
+    feeds = {port.name: np.asarray(inputs[port.name], dtype=port.dtype) for port in model.inputs}
+    for port in model.inputs:
+        if feeds[port.name].shape[1:] != port.shape:
+            raise GraphError(
+                f"input {port.name!r} of {model.name} takes arrays of shape "
+                f"(batch, {', '.join(map(str, port.shape))}), not {feeds[port.name].shape}"
+            )
+    return feeds

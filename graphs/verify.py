@@ -1,0 +1,135 @@
+"""The one numeric comparison of mnx, and the certificate that a hatched member computes its mother's function."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from mnx.graphs.errors import NotPreserved
+from mnx.graphs.growth.maps import GrowthMap
+from mnx.graphs.model import Array, Model
+from mnx.graphs.run import ALL, run
+
+TOLERANCE = 1e-5
+"""Float32: two outputs agree when max|a - b| <= TOLERANCE * max(1, max|a|)."""
+
+
+@dataclass(frozen=True)
+class Difference:
+    """How far two outputs are apart: the largest absolute difference, the reference's largest value, the bound."""
+
+    largest: float
+    scale: float
+    tolerance: float
+
+    @property
+    def passed(self) -> bool:
+        """Whether they agree. Values that are not finite never do."""
+        return bool(self.largest <= self.tolerance)
+
+
+@dataclass(frozen=True)
+class Check:
+    """One comparison of a certificate: on which inputs, in which mode, how many examples."""
+
+    inputs: str
+    mode: str
+    examples: int
+    difference: Difference
+    binding: bool = True
+
+
+@dataclass(frozen=True)
+class Same:
+    """A value of the member that must repeat a value of the mother: member[:, j] = mother[:, map[j]]."""
+
+    node: str
+    op: str
+    member: str
+    mother: str
+    growth: GrowthMap
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """The measured proof that a hatched member computes its mother's function."""
+
+    mother: str
+    member: str
+    checks: tuple[Check, ...]
+
+    @property
+    def passed(self) -> bool:
+        """Whether every binding check passed."""
+        return all(check.difference.passed for check in self.checks if check.binding)
+
+    @property
+    def largest(self) -> float:
+        """The largest difference over the binding checks."""
+        return max(check.difference.largest for check in self.checks if check.binding)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data for certificate.json."""
+        checks = [{**asdict(check), "passed": check.difference.passed} for check in self.checks]
+        return {"mother": self.mother, "member": self.member, "passed": self.passed, "checks": checks}
+
+
+def difference(reference: Array, other: Array) -> Difference:
+    """Compare two arrays of one shape."""
+    scale = float(np.max(np.abs(reference), initial=0.0))
+    largest = float(np.max(np.abs(reference.astype(np.float64) - other), initial=0.0))
+    return Difference(largest, scale, TOLERANCE * max(1.0, scale))
+
+
+def certify(
+    mother: Model, member: Model, inputs: Mapping[str, Array], calibration: str, exact_modes: bool, same: Sequence[Same]
+) -> Certificate:
+    """Compare a member with its mother in eval mode and with batch statistics.
+
+    Args:
+        mother: the trained mother.
+        member: the hatched member.
+        inputs: named batches, each (n, *input shape).
+        calibration: the name of the batch on which inserted normalisation was calibrated.
+        exact_modes: whether batch statistics must agree on every batch, as they do where no BatchNormalization was
+            inserted; otherwise they must on the calibration batch and the drift on the others is only reported.
+        same: which values must repeat which, in execution order, to name the op that broke the function.
+
+    Raises:
+        NotPreserved: a binding check fails; the message names the first op that differs.
+    """
+    normalised = any(node.op == "BatchNormalization" for model in (mother, member) for node in model.nodes)
+    checks = []
+    for name, batch in inputs.items():
+        for mode in ("eval", "batch statistics") if normalised else ("eval",):
+            in_batch = mode != "eval"
+            a, b = (next(iter(run(model, batch, batch_statistics=in_batch).values())) for model in (mother, member))
+            binding = not in_batch or exact_modes or name == calibration
+            check = Check(name, mode, len(batch), difference(a, b), binding)
+            checks.append(check)
+            if binding and not check.difference.passed:
+                raise NotPreserved(_complaint(mother, member, batch, check, same))
+    return Certificate(mother.name, member.name, tuple(checks))
+
+
+def _complaint(mother: Model, member: Model, batch: Array, check: Check, same: Sequence[Same]) -> str:
+    far = check.difference
+    return (
+        f"{member.name} does not compute the function of {mother.name}: on {check.inputs} inputs ({check.mode}) they "
+        f"differ by {far.largest:.2e}, more than {far.tolerance:.2e}; "
+        f"{first_broken(mother, member, batch, check.mode != 'eval', same)}; nothing was written"
+    )
+
+
+def first_broken(mother: Model, member: Model, batch: Array, batch_statistics: bool, same: Sequence[Same]) -> str:
+    """In words, the first op of the member whose output does not repeat the mother's."""
+    ours = run(mother, batch, ALL, batch_statistics=batch_statistics) | {mother.inputs[0].name: batch}
+    theirs = run(member, batch, ALL, batch_statistics=batch_statistics)
+    for pair in same:
+        expected, found = np.take(ours[pair.mother], pair.growth, axis=1), theirs[pair.member]
+        if expected.shape != found.shape or not difference(expected, found).passed:
+            return f"the first that differs is node '{pair.node}' ({pair.op})"
+    return "no single op differs by more than the tolerance: rounding adds up over the depth of the network"
