@@ -83,6 +83,10 @@ class Ties:
             if len(one) == 1 and one[0].group is not None and one[0].outer == one[0].inner == 1:
                 self._bound[one[0].group] = other
                 return
+            if all(part.group is None for part in one):
+                groups = [part.group for part in other if part.group is not None]
+                self._bound.update({group: fixed(self.sizes[group]) for group in groups})
+                return
         if len(left) == len(right) and all(
             (a.outer, a.inner) == (b.outer, b.inner) for a, b in zip(left, right, strict=True)
         ):

@@ -14,7 +14,7 @@ from mnx.graphs.axes import Axis
 from mnx.graphs.kernels import Window
 from mnx.graphs.model import Array, Model, Node, Shape, without_unused_weights
 from mnx.graphs.ops.rule import Kind, Role
-from mnx.graphs.structure import Parameter, Structure, ops_of
+from mnx.graphs.structure import Op, Parameter, Structure, ops_of
 
 
 def carve(
@@ -61,22 +61,28 @@ def drawn(model: Model, structure: Structure, seed: int) -> Model:
     weights: dict[str, Array] = {}
     for op in structure.ops():
         for parameter in op.parameters:
-            weights.setdefault(parameter.name, fresh(parameter, parameter.shape, seed))
+            weights.setdefault(parameter.name, _fresh(op, parameter, seed))
     return model.with_weights(weights)
 
 
-def fresh(parameter: Parameter, shape: Shape, seed: int) -> Array:
+def fan_in(op: Op, parameter: Parameter) -> int:
+    """How many inputs one output channel sums over. Kernel taps that only ever meet the padding do not count."""
+    space = iter(op.site.shapes[0][2:])
+    reach = [
+        min(size, next(space)) if role is Role.KERNEL else size
+        for size, role in zip(parameter.shape, parameter.roles, strict=True)
+        if role is not Role.PRODUCE
+    ]
+    return prod(reach)
+
+
+def _fresh(op: Op, parameter: Parameter, seed: int) -> Array:
     """A new value of a parameter, float32, drawn from (seed, name) alone."""
     if parameter.kind is Kind.WEIGHT:
         random = np.random.default_rng((seed, crc32(parameter.name.encode())))
-        draw = random.standard_normal(shape, dtype=np.float32) * np.float32(sqrt(2.0 / fan_in(parameter, shape)))
-        return np.asarray(draw, dtype=np.float32)
-    return np.full(shape, 1.0 if parameter.kind in (Kind.SCALE, Kind.VARIANCE) else 0.0, dtype=np.float32)
-
-
-def fan_in(parameter: Parameter, shape: Shape) -> int:
-    """How many inputs one output channel sums over."""
-    return prod(size for size, role in zip(shape, parameter.roles, strict=True) if role is not Role.PRODUCE)
+        scale = np.float32(sqrt(2.0 / fan_in(op, parameter)))
+        return np.asarray(random.standard_normal(parameter.shape, dtype=np.float32) * scale)
+    return np.full(parameter.shape, 1.0 if parameter.kind in (Kind.SCALE, Kind.VARIANCE) else 0.0, dtype=np.float32)
 
 
 def _without_units(model: Model, left_out: Sequence[Insertion]) -> Model:
@@ -88,11 +94,14 @@ def _without_units(model: Model, left_out: Sequence[Insertion]) -> Model:
             value = passed[value]
         return value
 
-    nodes = []
-    for node in model.nodes:
-        if node.name not in gone:
-            nodes.append(replace(node, inputs=tuple(source(value) for value in node.inputs)))
-    return model.replace(nodes=tuple(nodes))
+    def reading(node: Node) -> Node:
+        return replace(node, inputs=tuple(source(value) for value in node.inputs))
+
+    return model.replace(
+        nodes=tuple(reading(node) for node in model.nodes if node.name not in gone),
+        head=tuple(reading(node) for node in model.head),
+        outputs=tuple(replace(port, name=source(port.name)) for port in model.outputs),
+    )
 
 
 def _stripped(node: Node, lacking: Collection[tuple[str, int]]) -> Node:

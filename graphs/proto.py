@@ -89,7 +89,7 @@ def _node(node: Node) -> onnx.NodeProto:
     proto = helper.make_node(node.op, node.inputs, node.outputs, name=node.name, domain=node.domain)
     proto.attribute.extend(
         helper.make_attribute(name, list(value) if isinstance(value, tuple) else value)
-        for name, value in sorted(node.attributes.items())
+        for name, value in node.attributes.items()
         if value != ()
     )
     return proto

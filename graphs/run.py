@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from types import ModuleType
 from typing import Final
 
 import numpy as np
+from onnx.reference import ReferenceEvaluator
 
 from mnx.graphs.errors import GraphError
-from mnx.graphs.model import Array, Model
+from mnx.graphs.model import Array, Model, Port
 from mnx.graphs.proto import ends_of_head, to_proto
 from mnx.graphs.statistics import with_batch_statistics
 from mnx.graphs.suggest import did_you_mean
@@ -26,6 +28,7 @@ def run(
     values: Sequence[str] | None = None,
     batch_statistics: bool = False,
     include_head: bool = False,
+    precision: str = "float32",
 ) -> dict[str, Array]:
     """Run the model once and return values by name.
 
@@ -35,10 +38,13 @@ def run(
         values: the values to return; None for the model's outputs, `ALL` for everything the body's nodes make.
         batch_statistics: normalise with the mean and biased variance of this batch in every BatchNormalization.
         include_head: return what stands behind the head (probabilities) in place of the logits.
+        precision: 'float64' computes in double precision with ONNX's reference implementation, which is slow.
 
     Raises:
         GraphError: no runtime is installed, inputs are missing or do not fit, or the runtime refuses the model.
     """
+    if precision == "float64":
+        model = _doubled(model)
     feeds = _feeds(model, inputs)
     body = with_batch_statistics(model) if batch_statistics else model
     given = [name for port in model.outputs for name in (ends_of_head(model, port) if include_head else (port.name,))]
@@ -51,13 +57,46 @@ def run(
     computed = [name for name in dict.fromkeys(wanted) if name not in known]
     extra = [name for name in computed if name not in given]
     proto = to_proto(body, extra_outputs=extra, include_head=include_head)
-    results = _results(model.name, proto.SerializeToString(), feeds, computed)
+    if precision == "float64":
+        results = dict(zip(computed, ReferenceEvaluator(proto).run(computed, feeds), strict=True))
+    else:
+        results = _results(model.name, proto.SerializeToString(), feeds, computed)
     return {name: results[name] if name in results else known[name] for name in wanted}
+
+
+def run_file(path: Path, x: Array, batch: int = 256) -> Array:
+    """The first output of an ONNX file for examples x (n, ...), as its user would run it, `batch` at a time.
+
+    Raises:
+        GraphError: no runtime is installed, the file cannot be loaded, or refuses the examples.
+    """
+    runtime = _onnxruntime()
+    options = runtime.SessionOptions()
+    options.log_severity_level = _ERRORS_ONLY
+    try:
+        session = runtime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        name = session.get_inputs()[0].name
+        parts = [session.run(None, {name: x[start : start + batch]})[0] for start in range(0, len(x), batch)]
+    except _refusals() as error:
+        raise GraphError(f"onnxruntime {runtime.__version__} cannot run {path}: {error}") from error
+    return np.concatenate(parts)
 
 
 def runtime_version() -> str:
     """The version of the installed onnxruntime; GraphError where there is none."""
     return str(_onnxruntime().__version__)
+
+
+def _doubled(model: Model) -> Model:
+    """The model with float64 in place of float32."""
+    weights = {
+        name: array.astype(np.float64) if array.dtype == np.float32 else array for name, array in model.weights.items()
+    }
+    inputs, outputs = (
+        tuple(Port(port.name, "float64" if port.dtype == "float32" else port.dtype, port.shape) for port in ports)
+        for ports in (model.inputs, model.outputs)
+    )
+    return model.replace(inputs=inputs, outputs=outputs, weights=weights)
 
 
 def _onnxruntime() -> ModuleType:
@@ -69,18 +108,30 @@ def _onnxruntime() -> ModuleType:
         ) from error
 
 
+def _refusals() -> tuple[type[Exception], ...]:
+    state = importlib.import_module("onnxruntime.capi.onnxruntime_pybind11_state")
+    names = (
+        "Fail",
+        "InvalidArgument",
+        "InvalidGraph",
+        "InvalidProtobuf",
+        "NoSuchFile",
+        "NotImplemented",
+        "RuntimeException",
+    )
+    return tuple(getattr(state, name) for name in names)
+
+
 def _results(name: str, proto: bytes, feeds: Mapping[str, Array], computed: Sequence[str]) -> dict[str, Array]:
     if not computed:
         return {}
     runtime = _onnxruntime()
-    state = importlib.import_module("onnxruntime.capi.onnxruntime_pybind11_state")
-    refusals = (state.Fail, state.InvalidArgument, state.InvalidGraph, state.NotImplemented, state.RuntimeException)
     options = runtime.SessionOptions()
     options.log_severity_level = _ERRORS_ONLY
     try:
         session = runtime.InferenceSession(proto, options, providers=["CPUExecutionProvider"])
         return dict(zip(computed, session.run(list(computed), dict(feeds)), strict=True))
-    except refusals as error:
+    except _refusals() as error:
         raise GraphError(f"onnxruntime {runtime.__version__} cannot run {name}: {error}") from error
 
 

@@ -30,6 +30,12 @@ def series_of(model: Model, ops: Mapping[str, Op], entry: Axes) -> Series:
     flow = _Flow(model, ops)
     source, sink = model.inputs[0].name, model.outputs[0].name
     inside = flow.ancestors(sink, source)
+    for node in model.nodes:
+        if node.name not in inside:
+            raise GraphError(
+                f"{model.name}: node '{node.name}' ({node.op}) does not lie between the input '{source}' and the "
+                f"output '{sink}'; leave it out of the export"
+            )
     return flow.series(source, sink, inside, entry)
 
 

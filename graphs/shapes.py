@@ -42,7 +42,7 @@ def shapes(model: Model, batch: int) -> dict[str, Shape]:
             if name and name not in found:
                 raise GraphError(
                     f"the shape of {name!r} ({node.op} node {node.name!r} of {model.name}) is not known before "
-                    "the model runs; mnx needs fixed shapes beside the batch: export the model with fixed image sizes and lengths"
+                    "the model runs; mnx needs fixed shapes beside the batch: export with fixed image sizes and lengths"
                 )
     return found
 

@@ -24,7 +24,7 @@ def with_batch_statistics(model: Model) -> Model:
     weights: dict[str, Array] = dict(model.weights)
     for node in model.nodes:
         if node in normalising:
-            found = _primitives(node, ranks[node.inputs[0]])
+            found = _primitives(node, ranks[node.inputs[0]], model.weights[node.inputs[1]].dtype.name)
             nodes += found.nodes
             weights |= found.weights
         else:
@@ -32,12 +32,12 @@ def with_batch_statistics(model: Model) -> Model:
     return model.replace(nodes=tuple(nodes), weights=weights)
 
 
-def _primitives(node: Node, rank: int) -> Builder:
+def _primitives(node: Node, rank: int, precision: str) -> Builder:
     x, scale, shift = node.inputs[:3]
     build = Builder(prefix=f"{node.name}/batch_statistics/")
     axes = build.weight("axes", np.array([axis for axis in range(rank) if axis != 1], dtype=np.int64))
     column = build.weight("column", np.array([1, -1] + [1] * (rank - 2), dtype=np.int64))
-    epsilon = build.weight("epsilon", np.array(node.real("epsilon", 1e-5), dtype=np.float32))
+    epsilon = build.weight("epsilon", np.array(node.real("epsilon", 1e-5), dtype=precision))
     centred = build.add("Sub", x, build.add("ReduceMean", x, axes, name="mean", keepdims=1))
     variance = build.add("ReduceMean", build.add("Mul", centred, centred), axes, name="variance", keepdims=1)
     deviation = build.add("Sqrt", build.add("Add", variance, epsilon))

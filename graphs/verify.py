@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 
-from mnx.graphs.errors import NotPreserved
+from mnx.graphs.errors import GraphError, NotPreserved
 from mnx.graphs.growth.maps import GrowthMap
 from mnx.graphs.model import Array, Model
 from mnx.graphs.run import ALL, run
@@ -28,7 +29,7 @@ class Difference:
     @property
     def passed(self) -> bool:
         """Whether they agree. Values that are not finite never do."""
-        return bool(self.largest <= self.tolerance)
+        return math.isfinite(self.largest) and self.largest <= self.tolerance
 
 
 @dataclass(frozen=True)
@@ -78,9 +79,12 @@ class Certificate:
 
 
 def difference(reference: Array, other: Array) -> Difference:
-    """Compare two arrays of one shape."""
+    """Compare two arrays; those of different shapes are infinitely far apart, never broadcast."""
     scale = float(np.max(np.abs(reference), initial=0.0))
-    largest = float(np.max(np.abs(reference.astype(np.float64) - other), initial=0.0))
+    largest = math.inf
+    if reference.shape == other.shape:
+        with np.errstate(invalid="ignore"):
+            largest = float(np.max(np.abs(reference.astype(np.float64) - other), initial=0.0))
     return Difference(largest, scale, TOLERANCE * max(1.0, scale))
 
 
@@ -99,8 +103,15 @@ def certify(
         same: which values must repeat which, in execution order, to name the op that broke the function.
 
     Raises:
+        GraphError: there is nothing to compare on: a batch without examples, or no batch.
         NotPreserved: a binding check fails; the message names the first op that differs.
     """
+    empty = [name for name, batch in inputs.items() if len(batch) == 0]
+    if empty or not inputs:
+        raise GraphError(
+            f"{member.name} cannot be compared with {mother.name}: "
+            f"{f'the {empty[0]} inputs hold no example' if empty else 'no inputs are given'}; give at least one example"
+        )
     normalised = any(node.op == "BatchNormalization" for model in (mother, member) for node in model.nodes)
     checks = []
     for name, batch in inputs.items():
@@ -130,6 +141,6 @@ def first_broken(mother: Model, member: Model, batch: Array, batch_statistics: b
     theirs = run(member, batch, ALL, batch_statistics=batch_statistics)
     for pair in same:
         expected, found = np.take(ours[pair.mother], pair.growth, axis=1), theirs[pair.member]
-        if expected.shape != found.shape or not difference(expected, found).passed:
+        if not difference(expected, found).passed:
             return f"the first that differs is node '{pair.node}' ({pair.op})"
     return "no single op differs by more than the tolerance: rounding adds up over the depth of the network"

@@ -162,14 +162,14 @@ class _Growth:
                 value = np.take(value, self.axis(parameter.axes[axis]), axis=axis)
         for axis, role in enumerate(parameter.roles):
             if role is Role.CONTRACT:
-                value = shared(value, axis, self.axis(parameter.axes[axis]), self._draws(parameter, value, axis))
+                value = shared(value, axis, self.axis(parameter.axes[axis]), self._draws(op, parameter, value, axis))
         return np.ascontiguousarray(value, dtype=np.float32)
 
-    def _draws(self, parameter: Parameter, value: Array, axis: int) -> Array | None:
+    def _draws(self, op: Op, parameter: Parameter, value: Array, axis: int) -> Array | None:
         if self.split == "equal" or parameter.kind is not Kind.WEIGHT:
             return None
         shape = list(value.shape)
         shape[axis] = parameter.shape[axis]
         random = random_of(self.seed, self.member.name, parameter.name)
-        scale = np.float32(sqrt(2.0 / fan_in(parameter, parameter.shape)))
+        scale = np.float32(sqrt(2.0 / fan_in(op, parameter)))
         return np.asarray(random.standard_normal(shape, dtype=np.float32) * scale)

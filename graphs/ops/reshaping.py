@@ -24,6 +24,8 @@ def _tie_concat(site: Site, axes: Sequence[Axes], ties: Ties) -> Axes:
     rank = len(axes[0])
     along = site.node.integer("axis", 1) % rank
     where = f"node '{site.node.name}' (Concat)"
+    if along == 0:
+        raise UnsupportedOp(f"{where} joins along axis 0, the batch, which has no rule")
     for index in range(rank):
         for other in axes[1:]:
             if index != along:

@@ -48,4 +48,3 @@ def rule_of(node: Node, model: Model) -> Rule:
             f"{op} (node '{node.name}' of {where}) has no rule; 'mnx ops' lists what has. To add one: graphs/ops/."
         )
     return rule
-

@@ -1,0 +1,138 @@
+"""From any ONNX model to a `Draft`: functions inlined, constants gathered, foreign ops refused, the opset converted."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+from onnx import version_converter
+from onnx_ir.passes import PassError
+from onnx_ir.passes import common as steps
+
+from mnx.graphs.canonical.draft import SMALL, Draft, live
+from mnx.graphs.canonical.refusals import refuse_foreign, refuse_inputs
+from mnx.graphs.errors import GraphError
+from mnx.graphs.model import OPSET, Array
+
+_OLDEST = 9
+_ANY_CONSTANT = 0
+
+
+def opened(model: ir.Model, name: str) -> Draft:
+    """A draft of the model, which is used up.
+
+    Raises:
+        GraphError: external data cannot be read, functions cannot be inlined, an op cannot be held by the dialect, or
+            the opset cannot be converted.
+    """
+    version = model.opset_imports.get("", model.opset_imports.get("ai.onnx", OPSET))
+    try:
+        _inline(model)
+        arrays = _take_large(model, name)
+        proto = ir.to_proto(model)
+    except PassError as error:
+        raise GraphError(f"the functions of {name} cannot be inlined: {error.__cause__ or error}") from error
+    except ir.serde.SerdeError as error:
+        raise GraphError(f"{name} is damaged ({error}): export or copy it again") from error
+    graph = proto.graph
+    changes = _drop_statistics(graph)
+    kept = live(graph.node, [value.name for value in graph.output])
+    del graph.node[:]
+    graph.node.extend(kept)
+    del graph.value_info[:]
+    refuse_foreign(graph, name)
+    refuse_inputs([value for value in graph.input if value.name not in arrays], name)
+    _check(proto, name)
+    graph = _converted(proto, version, name).graph
+    lifted = _lift(graph)
+    small = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in graph.initializer}
+    constants = {**arrays, **small, **lifted}
+    inputs = [value for value in graph.input if value.name not in constants]
+    draft = Draft(name, list(graph.node), inputs, list(graph.output), constants, changes=changes)
+    draft.drop_dead()
+    return draft
+
+
+def _check(proto: onnx.ModelProto, name: str) -> None:
+    try:
+        onnx.checker.check_model(proto)
+    except onnx.checker.ValidationError as error:
+        raise GraphError(f"{name} is not valid ONNX: {error}; export it again") from error
+
+
+def _inline(model: ir.Model) -> None:
+    versions = {
+        domain: version for function in model.functions.values() for domain, version in function.opset_imports.items()
+    }
+    for domain, version in versions.items():
+        model.opset_imports.setdefault(domain, version)
+    for step in (
+        steps.InlinePass(),
+        steps.TopologicalSortPass(),
+        steps.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=_ANY_CONSTANT),
+        steps.RemoveInitializersFromInputsPass(),
+    ):
+        step(model)
+
+
+def _drop_statistics(graph: onnx.GraphProto) -> tuple[str, ...]:
+    """Training exports may give out the updated statistics of a BatchNormalization: they are no results."""
+    statistics = {name for node in graph.node if node.op_type == "BatchNormalization" for name in node.output[1:]}
+    dropped = [value.name for value in graph.output if value.name in statistics]
+    kept = [value for value in graph.output if value.name not in statistics]
+    del graph.output[:]
+    graph.output.extend(kept)
+    return (f"outputs that give running statistics dropped: {', '.join(dropped)}",) if dropped else ()
+
+
+def _take_large(model: ir.Model, name: str) -> dict[str, Array]:
+    """Constants above `SMALL` elements or in other files; they become inputs, so that the model stays light."""
+    taken: dict[str, Array] = {}
+    for value in list(model.graph.initializers.values()):
+        tensor = value.const_value
+        if tensor is None or value.name is None or _stays(tensor):
+            continue
+        taken[value.name] = _array(tensor, name)
+        value.type = ir.TensorType(tensor.dtype)
+        value.shape = ir.Shape(int(size) for size in tensor.shape.numpy())
+        model.graph.initializers.pop(value.name)
+        value.const_value = None
+        model.graph.inputs.append(value)
+    return taken
+
+
+def _lift(graph: onnx.GraphProto) -> dict[str, Array]:
+    """The tensors of Constant nodes (the version converter writes some), which are taken out."""
+    made = {node.output[0]: node for node in graph.node if node.op_type == "Constant"}
+    kept = [node for node in graph.node if node.op_type != "Constant"]
+    del graph.node[:]
+    graph.node.extend(kept)
+    return {name: onnx.numpy_helper.to_array(node.attribute[0].t) for name, node in made.items()}
+
+
+def _stays(tensor: ir.TensorProtocol) -> bool:
+    return tensor.size <= SMALL and not isinstance(tensor, ir.ExternalTensor)
+
+
+def _array(tensor: ir.TensorProtocol, name: str) -> Array:
+    try:
+        return np.array(tensor.numpy()) if isinstance(tensor, ir.ExternalTensor) else tensor.numpy()
+    except (OSError, ValueError) as error:
+        where = f" in the file {str(tensor.location)!r}" if isinstance(tensor, ir.ExternalTensor) else ""
+        raise GraphError(
+            f"weight {tensor.name!r} of {name}{where} cannot be read ({error}): "
+            "put the data file that belongs to the model beside it, or export the model again"
+        ) from error
+
+
+def _converted(proto: onnx.ModelProto, version: int, name: str) -> onnx.ModelProto:
+    if version < _OLDEST:
+        raise GraphError(f"{name} is in opset {version}; mnx reads {_OLDEST} and newer: export with a newer opset")
+    if version == OPSET:
+        return proto
+    try:
+        return version_converter.convert_version(proto, OPSET)
+    except (version_converter.ConvertError, RuntimeError) as error:
+        raise GraphError(
+            f"{name} is in opset {version} and cannot be brought to {OPSET} ({error}): export with opset 17 to {OPSET}"
+        ) from error

@@ -1,0 +1,1 @@
+"""Sample members, built as code in the canonical dialect."""

@@ -1,0 +1,41 @@
+"""What happens in a run, as records: written to `events.jsonl`, and shown to whoever listens."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeAlias
+
+Event: TypeAlias = Mapping[str, Any]
+Listener: TypeAlias = Callable[[Event], None]
+
+
+class Events:
+    """A run's records. `record` writes and shows; `tick` only shows (every step of training, say)."""
+
+    def __init__(self, path: Path | None = None, listeners: Sequence[Listener] = ()) -> None:
+        self._path = path
+        self._listeners = tuple(listeners)
+
+    def to(self, path: Path) -> Events:
+        """The same listeners, writing to another file."""
+        return Events(path, self._listeners)
+
+    def record(self, kind: str, **fields: Any) -> None:
+        """Append one line and show it. A line is written in one go, so that a killed run leaves at most its last torn."""
+        event = {"time": round(time.time(), 3), "event": kind, **fields}
+        if self._path is not None:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            with self._path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(event) + "\n")
+        self._show(event)
+
+    def tick(self, kind: str, **fields: Any) -> None:
+        """Show an event without writing it."""
+        self._show({"event": kind, **fields})
+
+    def _show(self, event: Event) -> None:
+        for listener in self._listeners:
+            listener(event)

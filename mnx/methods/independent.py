@@ -1,0 +1,23 @@
+"""Independent training: every member from scratch on all data, with the recipe and stopping rule of every method."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from mnx.graphs import onnx_file
+from mnx.graphs.carve import drawn
+from mnx.graphs.describe import describe
+from mnx.session import Session, train_network
+
+
+def train_independent(session: Session) -> list[str]:
+    """Train every member from fresh weights, drawn as a mother's are; returns the names of those that were not yet."""
+    trained = []
+    for member in session.plan.members:
+        start = session.run.start_file("independent", member.name)
+        if not start.exists():
+            model = onnx_file.read(Path(member.path))
+            onnx_file.write(drawn(model, describe(model), session.plan.seed), start)
+        if train_network(session, "independent", member.name, member.multiply_adds, fresh=True, anneal=True):
+            trained.append(member.name)
+    return trained

@@ -1,0 +1,106 @@
+"""The plan of a run: members, clusters, what each member gets from its mother. Plain data, kept as `plan.json`."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mnx.errors import MnxError
+from mnx.graphs.files import write_text
+from mnx.graphs.model import Port
+
+VERSION = 1
+
+
+@dataclass(frozen=True)
+class PlannedMember:
+    """One member.
+
+    Attributes:
+        name: the file's stem.
+        path: where the file was, as given.
+        sha256: of the file.
+        cluster: whose mother it is hatched from.
+        parameters: trained parameters.
+        multiply_adds: of one forward pass of one example.
+        share: the mother's parameters as a share of its own.
+        matched: (its node, the mother's node) that share parameters.
+        inserted: (its node, op, how) that the mother does not have; how is identity, zero, free or join.
+    """
+
+    name: str
+    path: str
+    sha256: str
+    cluster: str
+    parameters: int
+    multiply_adds: int
+    share: float
+    matched: tuple[tuple[str, str], ...]
+    inserted: tuple[tuple[str, str, str], ...]
+
+
+@dataclass(frozen=True)
+class PlannedCluster:
+    """A mother: how large she is, what a forward pass of one example costs, who is hatched from her."""
+
+    name: str
+    members: tuple[str, ...]
+    parameters: int
+    multiply_adds: int
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A run's plan. `rule` is how clusters were found: {'tau': 0.5} or {'clusters': 2}."""
+
+    rule: Mapping[str, float]
+    seed: int
+    input: Port
+    classes: int
+    clusters: tuple[PlannedCluster, ...]
+    members: tuple[PlannedMember, ...]
+
+    def cluster(self, name: str) -> PlannedCluster:
+        """The cluster called `name`."""
+        return next(cluster for cluster in self.clusters if cluster.name == name)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data."""
+        return {"version": VERSION, **dataclasses.asdict(self)}
+
+
+def save(plan: Plan, path: Path) -> None:
+    """Write a plan."""
+    write_text(path, json.dumps(plan.to_json(), indent=1) + "\n")
+
+
+def load(path: Path) -> Plan:
+    """Read a plan.
+
+    Raises:
+        MnxError: the file is not a plan of this version of mnx.
+    """
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+        if document.pop("version") != VERSION:
+            raise MnxError(f"{path} was written by another version of mnx; plan the members again with --force")
+        port = document["input"]
+        return Plan(
+            rule=document["rule"],
+            seed=document["seed"],
+            input=Port(port["name"], port["dtype"], tuple(port["shape"])),
+            classes=document["classes"],
+            clusters=tuple(PlannedCluster(**{**c, "members": tuple(c["members"])}) for c in document["clusters"]),
+            members=tuple(_member(member) for member in document["members"]),
+        )
+    except (ValueError, KeyError, TypeError) as error:
+        raise MnxError(f"{path} is not a plan ({error}); plan the members again with --force") from None
+
+
+def _member(document: Mapping[str, Any]) -> PlannedMember:
+    pairs = {key: tuple(tuple(item) for item in document[key]) for key in ("matched", "inserted")}
+    return PlannedMember(**{**document, **pairs})

@@ -1,0 +1,1 @@
+"""Training one network: the step as a graph, the engines that run it, the loop around it."""

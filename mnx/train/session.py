@@ -1,0 +1,105 @@
+"""What the engine needs of onnxruntime, in the one file that imports it here: gradients, sessions, buffers."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping, Sequence
+from types import ModuleType
+from typing import Any, Final
+
+import numpy.typing as npt
+
+from mnx.errors import MnxError
+
+PROVIDERS: Final[Mapping[str, str]] = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
+"""Device -> what ONNX Runtime calls it."""
+
+PROVIDER_OPTIONS: Final[Mapping[str, Mapping[str, str]]] = {
+    "cpu": {},
+    "cuda": {"use_tf32": "0", "cudnn_conv_algo_search": "HEURISTIC"},
+}
+"""float32 means float32; batches of many sizes come, so that no algorithm is searched for each by trial."""
+
+_INSTALL = (
+    "pip install 'mothernets[cpu]' in an environment with no other onnxruntime wheel "
+    "(onnxruntime, onnxruntime-gpu and onnxruntime-training install the same module)"
+)
+_ERRORS_ONLY = 3
+
+
+def require_device(device: str) -> None:
+    """Refuse a device that the installed runtime has not.
+
+    Raises:
+        MnxError: the device is unknown, or the runtime was not built for it.
+    """
+    if device not in PROVIDERS:
+        raise MnxError(f"device {device!r} is unknown; give one of {', '.join(PROVIDERS)}")
+    runtime = _runtime()
+    available = runtime.get_available_providers()
+    if PROVIDERS[device] not in available:
+        raise MnxError(
+            f"device '{device}' needs {PROVIDERS[device]}; the installed onnxruntime {runtime.__version__} has "
+            f"{', '.join(available)}: pip install 'mothernets[cuda]' in a fresh environment"
+        )
+
+
+def differentiate(proto: bytes, names: Sequence[str], loss: str) -> bytes:
+    """Add gradients of `loss` by each of `names`, as NAME_grad.
+
+    Raises:
+        MnxError: ONNX Runtime training is missing.
+    """
+    runtime = _runtime()
+    state = importlib.import_module("onnxruntime.capi._pybind_state")
+    if not hasattr(state, "GradientGraphBuilder"):
+        raise MnxError(f"the installed onnxruntime {runtime.__version__} has no GradientGraphBuilder: {_INSTALL}")
+    builder = state.GradientGraphBuilder(proto, {loss}, set(names), loss, _options())
+    builder.build()
+    return bytes(builder.get_model())
+
+
+def session(proto: bytes, device: str, threads: int) -> Any:
+    """A session that runs a model on a device that `require_device` let pass.
+
+    Raises:
+        MnxError: the device could not be started.
+    """
+    options = _options()
+    options.intra_op_num_threads = threads
+    options.use_deterministic_compute = True
+    runtime, wanted = _runtime(), PROVIDERS[device]
+    started = runtime.InferenceSession(proto, options, providers=[(wanted, dict(PROVIDER_OPTIONS[device]))])
+    if started.get_providers()[0] != wanted:
+        raise MnxError(
+            f"device '{device}': {wanted} could not start; onnxruntime-training {runtime.__version__} wants CUDA 11.8 "
+            "and cuDNN 8, for example from the nvidia-*-cu11 wheels, on the library path"
+        )
+    return started
+
+
+def buffer(shape: Sequence[int], dtype: npt.DTypeLike, device: str) -> Any:
+    """Memory for one tensor on a device, not initialised."""
+    return _runtime().OrtValue.ortvalue_from_shape_and_type(list(shape), dtype, device, 0)
+
+
+def run(started: Any, binding: Any) -> None:
+    """Run a session on a binding of its inputs and outputs, to the end."""
+    binding.synchronize_inputs()
+    started.run_with_iobinding(binding)
+    binding.synchronize_outputs()
+
+
+def _options() -> Any:
+    options = _runtime().SessionOptions()
+    options.log_severity_level = _ERRORS_ONLY
+    return options
+
+
+def _runtime() -> ModuleType:
+    try:
+        return importlib.import_module("onnxruntime")
+    except ImportError as error:
+        raise MnxError(
+            f"training needs onnxruntime-training, which cannot be imported ({error}): {_INSTALL}"
+        ) from error

@@ -1,0 +1,154 @@
+"""The run folder: which file stands where, and what is done already. The layout is a contract with the user.
+
+plan.json  settings.json  events.jsonl  scores.json  ensemble.onnx
+mothers/CLUSTER/      mother.onnx (carved)  trained.onnx  training.json
+members/NAME/         hatched.onnx  certificate.json  trained.onnx  training.json
+independent/NAME/     start.onnx  trained.onnx  training.json
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mnx.errors import MnxError
+from mnx.graphs import onnx_file
+from mnx.graphs.files import write_text
+from mnx.plan import Plan
+from mnx.plan import load as load_plan
+from mnx.train.loop import Epoch, Trained
+
+STAGES = {"mothers": "mother.onnx", "members": "hatched.onnx", "independent": "start.onnx"}
+"""Folder of a kind of network -> the file its training starts from."""
+
+
+@dataclass(frozen=True)
+class Training:
+    """What `training.json` says of a finished training."""
+
+    start: str
+    multiply_adds: int
+    samples: int
+    seconds: float
+    epochs: tuple[Epoch, ...]
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """A run folder; nothing is made before something is written."""
+
+    path: Path
+
+    @property
+    def plan_file(self) -> Path:
+        """The plan."""
+        return self.path / "plan.json"
+
+    @property
+    def events_file(self) -> Path:
+        """The records of the run, one JSON document a line."""
+        return self.path / "events.jsonl"
+
+    @property
+    def ensemble_file(self) -> Path:
+        """The ensemble graph."""
+        return self.path / "ensemble.onnx"
+
+    @property
+    def scores_file(self) -> Path:
+        """The scores of the last `mnx score`."""
+        return self.path / "scores.json"
+
+    def folder(self, stage: str, name: str) -> Path:
+        """The folder of one network."""
+        return self.path / stage / name
+
+    def start_file(self, stage: str, name: str) -> Path:
+        """The file that a network's training starts from."""
+        return self.folder(stage, name) / STAGES[stage]
+
+    def trained_file(self, stage: str, name: str) -> Path:
+        """The trained network."""
+        return self.folder(stage, name) / "trained.onnx"
+
+    def certificate_file(self, name: str) -> Path:
+        """A member's certificate."""
+        return self.folder("members", name) / "certificate.json"
+
+    def plan(self) -> Plan:
+        """The plan of this run.
+
+        Raises:
+            MnxError: there is none, or it cannot be read.
+        """
+        if not self.plan_file.exists():
+            raise MnxError(f"there is no plan in {self.path}: begin with 'mnx mother members/*.onnx -o {self.path}'")
+        return load_plan(self.plan_file)
+
+    def training(self, stage: str, name: str) -> Training | None:
+        """How a network was trained; None where it is not, or not from the start file that stands there now."""
+        record = self.folder(stage, name) / "training.json"
+        start = self.start_file(stage, name)
+        if not (record.exists() and start.exists() and self.trained_file(stage, name).exists()):
+            return None
+        document = self.read_json(record)
+        if document["start"] != file_hash(start):
+            return None
+        return Training(**{**document, "epochs": tuple(Epoch(**epoch) for epoch in document["epochs"])})
+
+    def save_training(self, stage: str, name: str, trained: Trained, multiply_adds: int) -> None:
+        """Write a trained network; its record comes first, the network last, so that the pair is whole."""
+        folder = self.folder(stage, name)
+        document = {
+            "start": file_hash(self.start_file(stage, name)),
+            "multiply_adds": multiply_adds,
+            "samples": trained.samples,
+            "seconds": trained.seconds,
+            "epochs": [dataclasses.asdict(epoch) for epoch in trained.epochs],
+        }
+        self.write_json(folder / "training.json", document)
+        onnx_file.write(trained.model, self.trained_file(stage, name))
+        (folder / "checkpoint.npz").unlink(missing_ok=True)
+
+    def hatched_from(self, name: str) -> str:
+        """The hash of the mother that a member was hatched from, '' where it is not hatched."""
+        if not (self.certificate_file(name).exists() and self.start_file("members", name).exists()):
+            return ""
+        document = self.read_json(self.certificate_file(name))
+        return str(document.get("mother_sha256", "")) if document.get("passed") else ""
+
+    def read_json(self, path: Path) -> dict[str, Any]:
+        """A JSON document of this run.
+
+        Raises:
+            MnxError: the file is broken.
+        """
+        try:
+            return dict(json.loads(path.read_text(encoding="utf-8")))
+        except ValueError as error:
+            raise MnxError(f"{path} is broken ({error}); delete it to make it again") from None
+
+    def write_json(self, path: Path, document: Any) -> None:
+        """Write a JSON document, whole or not at all."""
+        write_text(path, json.dumps(document, indent=1) + "\n")
+
+    def clear(self) -> None:
+        """Remove what a run wrote here, and nothing else."""
+        for stage in STAGES:
+            shutil.rmtree(self.path / stage, ignore_errors=True)
+        for name in ("plan.json", "settings.json", "scores.json", "ensemble.onnx", "events.jsonl"):
+            (self.path / name).unlink(missing_ok=True)
+
+
+def file_hash(path: Path) -> str:
+    """The sha256 of a file."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
