@@ -1,7 +1,7 @@
 """What an alignment says of channel groups: which groups of the two networks must carry the same channels.
 
-Groups that meet in a matched or inserted op form one class. The mother's width for a class is the least width of all its
-groups: inserted layers are among them, since they must be wide enough to pass the function through.
+Groups that meet in a matched or inserted op form one class. The mother's width for a class is the least width of all
+its groups: inserted layers are among them, since they must be wide enough to pass the function through.
 """
 
 from __future__ import annotations
@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from mnx.graphs.align import Alignment, How
+from mnx.graphs.align import Alignment
 from mnx.graphs.axes import Axes, Axis
 from mnx.graphs.errors import GraphError
 from mnx.graphs.kernels import Window, common_window, window
+from mnx.graphs.matching import How
 from mnx.graphs.structure import Op, Structure
 
 _Key = tuple[str, int]

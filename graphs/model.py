@@ -115,13 +115,21 @@ class Model:
 def model_hash(model: Model) -> str:
     """A sha256 over structure and weights: equal exactly for models that compute the same from the same numbers."""
     digest = hashlib.sha256()
-    for part in (model.inputs, model.outputs, *model.nodes, *model.head):
-        digest.update(repr(part).encode())
+    parts: list[Node | Port] = [*model.inputs, *model.outputs, *model.nodes, *model.head]
+    for part in parts:
+        digest.update(_text(part).encode())
     for name in sorted(model.weights):
         array = np.ascontiguousarray(model.weights[name])
         digest.update(f"{name}{array.dtype}{array.shape}".encode())
         digest.update(array.tobytes())
     return digest.hexdigest()
+
+
+def _text(part: Node | Port) -> str:
+    """A node or port in words that do not depend on the order of attributes."""
+    if isinstance(part, Port):
+        return repr(part)
+    return repr((part.name, part.op, part.domain, part.inputs, part.outputs, sorted(part.attributes.items())))
 
 
 def without_unused_weights(model: Model, keep: Iterable[str] = ()) -> Model:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from mnx.graphs.align import Alignment, align
+from mnx.graphs.align import GOALS, Alignment, align
 from mnx.graphs.carve import carve, hollowed
 from mnx.graphs.correspondence import Correspondence, correspond
 from mnx.graphs.describe import describe
@@ -25,8 +25,21 @@ def common(mother: tuple[Model, Structure], member: Structure) -> tuple[Model, S
     Raises:
         GraphError: they share no mother.
     """
+    found: list[tuple[Model, Structure]] = []
+    refusals: list[GraphError] = []
+    for goal in GOALS:
+        try:
+            found.append(_reduced(mother, member, goal))
+        except GraphError as error:
+            refusals.append(error)
+    if not found:
+        raise refusals[0]
+    return max(found, key=lambda pair: (pair[1].parameter_count, pair is mother))
+
+
+def _reduced(mother: tuple[Model, Structure], member: Structure, goal: str) -> tuple[Model, Structure]:
     model, structure = mother
-    alignment = align(structure, member)
+    alignment = align(structure, member, goal=goal)
     found = correspond(alignment, structure, member)
     if _embeds(alignment, found, structure):
         return mother
@@ -61,11 +74,17 @@ def embed(mother: Structure, member: Structure) -> tuple[Alignment, Corresponden
     Raises:
         GraphError: it does not.
     """
-    alignment = align(mother, member, keep_left=True)
-    found = correspond(alignment, mother, member)
-    if not _embeds(alignment, found, mother):
-        raise GraphError(f"{member.name} cannot be grown from {mother.name}: it is narrower or has a smaller kernel")
-    return alignment, found
+    refusal = GraphError(f"{member.name} cannot be grown from {mother.name}: it is narrower or has a smaller kernel")
+    for goal in GOALS:
+        try:
+            alignment = align(mother, member, keep_left=True, goal=goal)
+            found = correspond(alignment, mother, member)
+        except GraphError as error:
+            refusal = error
+            continue
+        if _embeds(alignment, found, mother):
+            return alignment, found
+    raise refusal
 
 
 def _embeds(alignment: Alignment, found: Correspondence, mother: Structure) -> bool:

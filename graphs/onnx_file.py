@@ -14,7 +14,7 @@ from mnx.graphs.errors import GraphError
 from mnx.graphs.files import replacing
 from mnx.graphs.model import Model
 from mnx.graphs.proto import PRODUCER, to_proto
-from mnx.graphs.suggest import did_you_mean
+from mnx.graphs.suggest import did_you_mean, one_line
 
 __all__ = ["read", "to_proto", "write"]
 
@@ -59,7 +59,9 @@ def write(model: Model, path: Path | str, force: bool = True) -> None:
             onnx.checker.check_model(str(temporary))
             onnx.shape_inference.infer_shapes(_light(model), check_type=True, strict_mode=True)
         except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
-            raise GraphError(f"{model.name} is not valid ONNX and was not written to {path}: {error}") from error
+            raise GraphError(
+                f"{model.name} is not valid ONNX and was not written to {path}: {one_line(error)}"
+            ) from error
 
 
 def _light(model: Model) -> onnx.ModelProto:
@@ -79,22 +81,15 @@ def _load(path: Path) -> ir.Model:
         raise GraphError(f"{path} is not an ONNX model, or only part of one: export or copy it again") from error
     except ir.serde.SerdeError as error:
         raise GraphError(
-            f"{path} holds what mnx cannot read ({_root(error)}): export tensors only (zipmap=False in skl2onnx)"
+            f"{path} holds what mnx cannot read ({one_line(error)}): export tensors only (zipmap=False in skl2onnx)"
         ) from error
     except OSError as error:
-        raise GraphError(f"{path} cannot be read: {error}") from error
+        raise GraphError(f"{path} cannot be read: {one_line(error)}") from error
     if not loaded.opset_imports or not len(loaded.graph):
         raise GraphError(f"{path} is not an ONNX model: it is empty or holds no nodes; export or copy it again")
     if not loaded.graph.outputs:
         raise GraphError(f"{path} has no outputs: name the model's output when exporting it")
     return loaded
-
-
-def _root(error: BaseException) -> str:
-    """The innermost cause, in one line."""
-    while error.__cause__ is not None:
-        error = error.__cause__
-    return " ".join(str(error).split())
 
 
 def _siblings(path: Path) -> list[str]:

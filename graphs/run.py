@@ -15,9 +15,10 @@ from mnx.graphs.errors import GraphError
 from mnx.graphs.model import Array, Model, Port
 from mnx.graphs.proto import ends_of_head, to_proto
 from mnx.graphs.statistics import with_batch_statistics
-from mnx.graphs.suggest import did_you_mean
+from mnx.graphs.suggest import did_you_mean, one_line
 
 _ERRORS_ONLY = 3
+_PRECISIONS = ("float32", "float64")
 ALL: Final = ("*",)
 """Ask `run` for every value that the body's nodes make."""
 
@@ -43,6 +44,8 @@ def run(
     Raises:
         GraphError: no runtime is installed, inputs are missing or do not fit, or the runtime refuses the model.
     """
+    if precision not in _PRECISIONS:
+        raise GraphError(f"precision {precision!r} is none of {', '.join(_PRECISIONS)}")
     if precision == "float64":
         model = _doubled(model)
     feeds = _feeds(model, inputs)
@@ -78,7 +81,7 @@ def run_file(path: Path, x: Array, batch: int = 256) -> Array:
         name = session.get_inputs()[0].name
         parts = [session.run(None, {name: x[start : start + batch]})[0] for start in range(0, len(x), batch)]
     except _refusals() as error:
-        raise GraphError(f"onnxruntime {runtime.__version__} cannot run {path}: {error}") from error
+        raise GraphError(f"onnxruntime {runtime.__version__} cannot run {path}: {one_line(error)}") from error
     return np.concatenate(parts)
 
 
@@ -104,7 +107,8 @@ def _onnxruntime() -> ModuleType:
         return importlib.import_module("onnxruntime")
     except ImportError as error:
         raise GraphError(
-            f"running a model needs onnxruntime, which cannot be imported ({error}): pip install 'mothernets[cpu]'"
+            f"running a model needs onnxruntime, which cannot be imported ({one_line(error)}): "
+            "pip install 'mothernets[cpu]'"
         ) from error
 
 
@@ -132,7 +136,7 @@ def _results(name: str, proto: bytes, feeds: Mapping[str, Array], computed: Sequ
         session = runtime.InferenceSession(proto, options, providers=["CPUExecutionProvider"])
         return dict(zip(computed, session.run(list(computed), dict(feeds)), strict=True))
     except _refusals() as error:
-        raise GraphError(f"onnxruntime {runtime.__version__} cannot run {name}: {error}") from error
+        raise GraphError(f"onnxruntime {runtime.__version__} cannot run {name}: {one_line(error)}") from error
 
 
 def _feeds(model: Model, inputs: Mapping[str, Array] | Array) -> dict[str, Array]:

@@ -8,6 +8,7 @@ from onnx import shape_inference
 from mnx.graphs.errors import GraphError
 from mnx.graphs.model import Array, Model, Shape
 from mnx.graphs.proto import to_proto
+from mnx.graphs.suggest import one_line
 
 _SMALL = 8
 """Float constants of up to this many elements go in by value: those that decide a shape (Resize scales) are short."""
@@ -30,7 +31,7 @@ def shapes(model: Model, batch: int) -> dict[str, Shape]:
     try:
         inferred = shape_inference.infer_shapes(proto, check_type=True, strict_mode=True, data_prop=True)
     except shape_inference.InferenceError as error:
-        raise GraphError(f"shapes of {model.name} do not fit together: {error}") from error
+        raise GraphError(f"shapes of {model.name} do not fit together: {one_line(error)}") from error
     found = {port.name: (batch, *port.shape) for port in model.inputs}
     found |= {name: array.shape for name, array in model.weights.items()}
     for value in (*inferred.graph.value_info, *inferred.graph.output):

@@ -1,4 +1,4 @@
-"""The end of an error message about an unknown name: what the user may have meant."""
+"""Parts of error messages: what the user may have meant, and what a library had to say."""
 
 from __future__ import annotations
 
@@ -10,3 +10,10 @@ def did_you_mean(wrong: str, known: Iterable[str]) -> str:
     """`"; did you mean 'a' or 'b'?"` with up to three near names out of `known`, or the empty string."""
     near = difflib.get_close_matches(wrong, list(known), n=3)
     return f"; did you mean {' or '.join(map(repr, near))}?" if near else ""
+
+
+def one_line(error: BaseException) -> str:
+    """What another library's error says, in one line: the innermost cause where it names one."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return " ".join(str(error).split())

@@ -13,10 +13,12 @@ import numpy as np
 import onnx
 from onnx import helper, shape_inference
 
-from mnx.graphs.canonical.draft import BATCH, SMALL, Draft, Extent
+from mnx.graphs.canonical.draft import SMALL, Draft, Extent
 from mnx.graphs.canonical.folding import computable, computed
 from mnx.graphs.errors import GraphError
 from mnx.graphs.model import Array, Shape
+from mnx.graphs.proto import BATCH
+from mnx.graphs.suggest import one_line
 
 _SIZES = (7, 11)
 
@@ -44,9 +46,9 @@ def free_batch(draft: Draft) -> None:
         first, second = (trace(draft, size) for size in _SIZES)
     except shape_inference.InferenceError as error:
         if baked is None:
-            raise GraphError(f"shapes of {draft.name} do not fit together: {error}") from error
+            raise GraphError(f"shapes of {draft.name} do not fit together: {one_line(error)}") from error
         raise GraphError(
-            f"{draft.name} only works for batches of {baked}: its batch size is built into it ({error}); "
+            f"{draft.name} only works for batches of {baked}: its batch size is built into it ({one_line(error)}); "
             "export it with a dynamic batch axis"
         ) from error
     _resolve(draft, first, second)
@@ -113,7 +115,7 @@ def _unbake(draft: Draft, batch: int) -> None:
     try:
         found = trace(draft, batch)
     except shape_inference.InferenceError as error:
-        raise GraphError(f"shapes of {draft.name} do not fit together: {error}") from error
+        raise GraphError(f"shapes of {draft.name} do not fit together: {one_line(error)}") from error
     known = {**draft.constants, **found.values}
     for node in draft.nodes:
         if node.op_type != "Reshape" or node.input[1] not in known or node.input[0] not in found.shapes:

@@ -15,7 +15,7 @@ from mnx.graphs.canonical.conversion import to_graph, to_model
 from mnx.graphs.canonical.flattening import flattening
 from mnx.graphs.canonical.folding import fold
 from mnx.graphs.canonical.head import peel
-from mnx.graphs.canonical.identities import drop_identities, plain_batch_norm, plain_dropout
+from mnx.graphs.canonical.identities import drop_dead, drop_identities, plain_batch_norm, plain_dropout
 from mnx.graphs.canonical.linear import linear_layers
 from mnx.graphs.canonical.naming import unique_names, untie
 from mnx.graphs.canonical.opening import opened
@@ -36,6 +36,7 @@ PASSES: tuple[tuple[str, Pass], ...] = (
     ("global pooling", global_pooling),
     ("Flatten", flattening),
     ("activations", activations),
+    ("drop dead nodes", drop_dead),
     ("linear layers", linear_layers),
     ("added biases", added_biases),
     ("untie rank-1 constants", untie),
@@ -56,7 +57,11 @@ def canonicalise(source: onnx.ModelProto | ir.Model, name: str) -> Model:
     Raises:
         GraphError: the model holds what the dialect cannot; the message names op, node, model and cure.
     """
-    draft = opened(ir.from_proto(source) if isinstance(source, onnx.ModelProto) else source, name)
+    if isinstance(source, onnx.ModelProto):
+        own = onnx.ModelProto()
+        own.CopyFrom(source)
+        source = ir.from_proto(own)
+    draft = opened(source, name)
     fold(draft)
     free_batch(draft)
     fold(draft)

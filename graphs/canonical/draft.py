@@ -16,7 +16,6 @@ from mnx.graphs.proto import IR_VERSION
 SMALL = 1024
 """Constants of up to this many elements may decide a shape; shape inference gets larger ones by shape only."""
 
-BATCH = "batch"
 Extent: TypeAlias = int | str
 """The size of an axis; one that changes with the batch is a string, `BATCH` where it is the batch itself."""
 

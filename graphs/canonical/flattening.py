@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from mnx.graphs.canonical.draft import BATCH
 from mnx.graphs.canonical.surgery import Graph, extents, set_node
+from mnx.graphs.proto import BATCH
 
 _RESHAPING = frozenset({"Reshape", "Squeeze", "Flatten"})
 _MATRIX_RANK = 2

@@ -27,6 +27,12 @@ def drop_identities(graph: Graph) -> list[str]:
     return []
 
 
+def drop_dead(graph: Graph) -> list[str]:
+    """Remove nodes that no output needs, such as those that computed the target of what is now a Flatten."""
+    graph.cleanup(remove_unused_node_outputs=False, remove_unused_graph_inputs=False)
+    return []
+
+
 def plain_dropout(graph: Graph) -> list[str]:
     """Bring every Dropout to two inputs and one output; one with ratio 0 goes."""
     for node in [node for node in graph.nodes if node.op == "Dropout"]:

@@ -21,8 +21,6 @@ def linear_layers(graph: Graph) -> list[str]:
         matrix = _matrix(node)
         if matrix is None:
             continue
-        if node.attrs.get("transA", 0):
-            raise error(graph, node, "has transA=1 over a weight, so that its batch is not axis 0, which has no rule")
         alpha, beta = float(node.attrs.get("alpha", 1.0)), float(node.attrs.get("beta", 1.0))
         turn = not node.attrs.get("transB", 0)
         weight = node.inputs[1]

@@ -13,8 +13,12 @@ from mnx.graphs.canonical.draft import SMALL, Draft, live
 from mnx.graphs.canonical.refusals import refuse_foreign, refuse_inputs
 from mnx.graphs.errors import GraphError
 from mnx.graphs.model import OPSET, Array
+from mnx.graphs.suggest import one_line
 
 _OLDEST = 9
+_ALIKE = 13
+"""From this opset on an op that stays valid under another version stays the same op (Softmax changed before)."""
+
 _ANY_CONSTANT = 0
 
 
@@ -27,13 +31,13 @@ def opened(model: ir.Model, name: str) -> Draft:
     """
     version = model.opset_imports.get("", model.opset_imports.get("ai.onnx", OPSET))
     try:
-        _inline(model)
+        _inline(model, version, name)
         arrays = _take_large(model, name)
         proto = ir.to_proto(model)
     except PassError as error:
-        raise GraphError(f"the functions of {name} cannot be inlined: {error.__cause__ or error}") from error
+        raise GraphError(f"the functions of {name} cannot be inlined: {one_line(error)}") from error
     except ir.serde.SerdeError as error:
-        raise GraphError(f"{name} is damaged ({error}): export or copy it again") from error
+        raise GraphError(f"{name} is damaged ({one_line(error)}): export or copy it again") from error
     graph = proto.graph
     changes = _drop_statistics(graph)
     kept = live(graph.node, [value.name for value in graph.output])
@@ -57,15 +61,20 @@ def _check(proto: onnx.ModelProto, name: str) -> None:
     try:
         onnx.checker.check_model(proto)
     except onnx.checker.ValidationError as error:
-        raise GraphError(f"{name} is not valid ONNX: {error}; export it again") from error
+        raise GraphError(f"{name} is not valid ONNX: {one_line(error)}; export it again") from error
 
 
-def _inline(model: ir.Model) -> None:
-    versions = {
-        domain: version for function in model.functions.values() for domain, version in function.opset_imports.items()
-    }
-    for domain, version in versions.items():
-        model.opset_imports.setdefault(domain, version)
+def _inline(model: ir.Model, version: int, name: str) -> None:
+    for function in model.functions.values():
+        own = function.opset_imports.get("", version)
+        if own != version and min(own, version) < _ALIKE:
+            raise GraphError(
+                f"function {function.name!r} of {name} is in opset {own}, the model in {version}: "
+                f"export both in one opset"
+            )
+        for domain in function.opset_imports:
+            model.opset_imports.setdefault(domain, function.opset_imports[domain])
+            function.opset_imports[domain] = model.opset_imports[domain]
     for step in (
         steps.InlinePass(),
         steps.TopologicalSortPass(),
@@ -120,7 +129,7 @@ def _array(tensor: ir.TensorProtocol, name: str) -> Array:
     except (OSError, ValueError) as error:
         where = f" in the file {str(tensor.location)!r}" if isinstance(tensor, ir.ExternalTensor) else ""
         raise GraphError(
-            f"weight {tensor.name!r} of {name}{where} cannot be read ({error}): "
+            f"weight {tensor.name!r} of {name}{where} cannot be read ({one_line(error)}): "
             "put the data file that belongs to the model beside it, or export the model again"
         ) from error
 
@@ -134,5 +143,6 @@ def _converted(proto: onnx.ModelProto, version: int, name: str) -> onnx.ModelPro
         return version_converter.convert_version(proto, OPSET)
     except (version_converter.ConvertError, RuntimeError) as error:
         raise GraphError(
-            f"{name} is in opset {version} and cannot be brought to {OPSET} ({error}): export with opset 17 to {OPSET}"
+            f"{name} is in opset {version} and cannot be brought to {OPSET} ({one_line(error)}): "
+            f"export with opset 17 to {OPSET}"
         ) from error

@@ -9,7 +9,7 @@ from math import sqrt
 
 import numpy as np
 
-from mnx.graphs.align import Alignment, How, Place
+from mnx.graphs.align import Alignment, Place
 from mnx.graphs.axes import Axis
 from mnx.graphs.carve import fan_in
 from mnx.graphs.correspondence import Correspondence
@@ -19,6 +19,7 @@ from mnx.graphs.growth.insert import Statistics, channel_statistics, identity, z
 from mnx.graphs.growth.maps import GrowthMap, axis_map, growth_map, random_of
 from mnx.graphs.growth.shares import placed, shared
 from mnx.graphs.kernels import Window, offsets, window
+from mnx.graphs.matching import How
 from mnx.graphs.model import Array, Model
 from mnx.graphs.mother import embed
 from mnx.graphs.ops.rule import Kind, Role

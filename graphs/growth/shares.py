@@ -1,7 +1,7 @@
 """Columns that contract over a grown axis: the shares of one old column add up to it.
 
 Random shares (LEMON, ICLR 2024): W'_j = R_j - (sum of R over the copies - W) / c with R drawn like a fresh
-initialisation. They sum to W exactly and break the symmetry of the copies, which equal shares W / c would keep for ever.
+initialisation. They sum to W exactly and break the symmetry of the copies, which equal shares W / c would keep.
 """
 
 from __future__ import annotations

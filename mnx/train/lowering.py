@@ -1,8 +1,9 @@
 """Ops as others that ONNX Runtime differentiates rightly, and as they behave in training: op -> decomposition.
 
-BatchNormalization: normalised by the statistics of the batch, n numbers a channel. The running ones move as in torch,
-r' = m r + (1 - m) s with s the batch's mean or its unbiased variance. ONNX Runtime moves them by the biased variance b:
-    q = m r + (1 - m) b,   s = b n / (n - 1)   =>   r' = q + (q - m r) / (n - 1).
+BatchNormalization: normalised by the mean a and the biased variance b of the batch, n numbers a channel. The running
+    statistics move as in torch: r' = m r + (1 - m) s, where s is a or the unbiased variance b n / (n - 1). The running
+    outputs of ONNX Runtime's op are left alone: they move by b and overwrite the inputs. Instead b = 1 / i^2 - epsilon,
+    where i is the inverse deviation that the op keeps for its gradient.
 Dropout: x times a mask whose numbers are 0 with probability `ratio`, else 1 / (1 - ratio). The mask is an input of the
     step, drawn by the host from (seed, step), so that a resumed training goes on as the uninterrupted one.
 AveragePool: a depthwise Conv with ones, times 1 / (elements of the window that count) at every place.
@@ -110,23 +111,33 @@ def _reading_once(node: Node, draft: _Draft) -> Node:
 
 
 def _batch_normalization(node: Node, draft: _Draft) -> None:
-    x, _, _, mean, variance = node.inputs
-    moved = f"mnx:{node.name}:biased"
-    draft.statistics[mean] = f"mnx:{node.name}:mean"
-    unused = tuple(f"mnx:{node.name}:{part}" for part in ("batch_mean", "batch_inverse_deviation"))
-    outputs = (*node.outputs[:1], draft.statistics[mean], moved, *unused)
-    attributes = {**node.attributes, "training_mode": 1}
-    draft.nodes.append(Node(node.name, "BatchNormInternal", node.inputs, outputs, attributes, RUNTIME_DOMAIN))
-
-    channels = draft.constant(node, "channels", np.array(draft.shapes[x][1], np.float32))
-    momentum = draft.constant(node, "momentum", np.array(node.real("momentum", 0.9), np.float32))
+    x, scale, shift, mean, variance = node.inputs
+    decay, epsilon = node.real("momentum", 0.9), node.real("epsilon", 1e-5)
+    zero = draft.constant(node, "zero", np.array(0, np.float32))
     one = draft.constant(node, "one", np.array(1, np.float32))
+    overwritten = [draft.add(node, f"scratch{index}", "Mul", mean, zero) for index in range(2)]
+    moved = [f"mnx:{node.name}:moved{index}" for index in range(2)]
+    batch_mean, inverse = f"mnx:{node.name}:batch_mean", f"mnx:{node.name}:inverse_deviation"
+    inputs, outputs = (x, scale, shift, *overwritten), (node.outputs[0], *moved, batch_mean, inverse)
+    attributes = {"epsilon": epsilon, "momentum": decay, "training_mode": 1}
+    draft.nodes.append(Node(node.name, "BatchNormInternal", inputs, outputs, attributes, RUNTIME_DOMAIN))
+
+    guarded = draft.add(node, "guarded", "Div", one, draft.add(node, "squared", "Mul", inverse, inverse))
+    epsilon_given = draft.constant(node, "epsilon", np.array(epsilon, np.float32))
+    biased = draft.add(node, "biased", "Max", draft.add(node, "difference", "Sub", guarded, epsilon_given), zero)
+    channels = draft.constant(node, "channels", np.array(draft.shapes[x][1], np.float32))
     size = draft.add(node, "float_size", "CastLike", draft.add(node, "size", "Size", x), one)
     count = draft.add(node, "count", "Div", size, channels)
     others = draft.add(node, "others", "Max", draft.add(node, "count_less_1", "Sub", count, one), one)
-    kept = draft.add(node, "kept", "Mul", variance, momentum)
-    share = draft.add(node, "share", "Div", draft.add(node, "new", "Sub", moved, kept), others)
-    draft.statistics[variance] = draft.add(node, "variance", "Add", moved, share)
+    unbiased = draft.add(node, "unbiased", "Mul", biased, draft.add(node, "correction", "Div", count, others))
+
+    kept = draft.constant(node, "kept", np.array(decay, np.float32))
+    gained = draft.constant(node, "gained", np.array(1 - decay, np.float32))
+    for part, old, seen in (("mean", mean, batch_mean), ("variance", variance, unbiased)):
+        rest = draft.add(node, f"{part}_kept", "Mul", old, kept)
+        draft.statistics[old] = draft.add(
+            node, part, "Add", rest, draft.add(node, f"{part}_gained", "Mul", seen, gained)
+        )
 
 
 def _dropout(node: Node, draft: _Draft) -> None:

@@ -8,7 +8,7 @@ written (DESIGN.md section 6).
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -16,6 +16,7 @@ import numpy as np
 from mnx.errors import MnxError
 from mnx.graphs.model import Array, Model
 from mnx.graphs.proto import to_proto
+from mnx.train.kernels import with_quick_kernels
 from mnx.train.lowering import draw_masks
 from mnx.train.optimiser import LR
 from mnx.train.session import buffer, differentiate, require_device, run, session
@@ -49,7 +50,7 @@ class Engine:
             raise MnxError(f"threads = {threads}: give 1 or more, or none for all cores")
         require_device(device)
         self._model, self._device, self._seed, self._steps = model, device, seed, 0
-        self._graph = step_graph(model, settings, differentiate)
+        self._graph = step_graph(model, settings, _quick_gradients if device == "cpu" else differentiate)
         weights = [slot.input for slot in self._graph.state if slot.key.startswith(WEIGHT)]
         threads = threads or os.cpu_count() or 1
         self._trainer = session(self._graph.proto, device, threads)
@@ -197,3 +198,7 @@ class Engine:
                 f"{self._model.name} has {classes} logits, for 0 to {classes - 1}"
             )
         return np.ascontiguousarray(y, np.int64)
+
+
+def _quick_gradients(proto: bytes, names: Sequence[str], loss: str) -> bytes:
+    return with_quick_kernels(differentiate(proto, names, loss))

@@ -55,6 +55,6 @@ def next_phase(recipe: Recipe, accuracies: Sequence[float], warmup: bool, anneal
 def constant_length(recipe: Recipe, accuracies: Sequence[float], most: int) -> int | None:
     """After how many epochs the constant phase ended, None while it goes on."""
     for epoch in range(1, len(accuracies) + 1):
-        if epoch >= most or flat_since(accuracies[:epoch]) >= recipe.patience:
+        if epoch >= most or flat_since(accuracies[:epoch]) >= max(recipe.patience, recipe.patience_share * epoch):
             return epoch
     return None

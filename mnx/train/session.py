@@ -68,6 +68,8 @@ def session(proto: bytes, device: str, threads: int) -> Any:
     options = _options()
     options.intra_op_num_threads = threads
     options.use_deterministic_compute = True
+    # Planning all memory ahead takes a fifth more of it on the CPU, once for every batch size, and saves no time.
+    options.enable_mem_pattern = device != "cpu"
     runtime, wanted = _runtime(), PROVIDERS[device]
     started = runtime.InferenceSession(proto, options, providers=[(wanted, dict(PROVIDER_OPTIONS[device]))])
     if started.get_providers()[0] != wanted:

@@ -14,6 +14,7 @@ from mnx.graphs.model import Model, Shape
 from mnx.graphs.mother import mother_of, stand_in
 from mnx.graphs.ops.rule import Kind
 from mnx.graphs.parameters import parameters
+from mnx.graphs.run import run
 from mnx.graphs.structure import Structure
 from mnx.graphs.zoo.mlp import mlp
 from mnx.graphs.zoo.resnet import resnet
@@ -44,9 +45,7 @@ def mlps(count: int = 3) -> st.SearchStrategy[list[Model]]:
         st.sampled_from([3, 6, (1, 2, 2)]),
         st.booleans(),
     ).map(
-        lambda drew: [
-            mlp(f"p{i}", drew[1], widths, 3, batch_norm=drew[2], seed=i) for i, widths in enumerate(drew[0])
-        ]
+        lambda drew: [mlp(f"p{i}", drew[1], widths, 3, batch_norm=drew[2], seed=i) for i, widths in enumerate(drew[0])]
     )
 
 
@@ -111,3 +110,10 @@ def batch_for(model: Model, seed: int, examples: int = 16) -> Array:
 def outline(structure: Structure) -> Outline:
     """Every op with the shapes of its parameters and the attributes that matter."""
     return [(op.op, tuple(p.shape for p in op.parameters), op.matching) for op in structure.ops()]
+
+
+def well_conditioned(mother: Model, batch: Array) -> bool:
+    """Whether no BatchNormalization divides by nearly nothing on a batch, which would blow up rounding errors."""
+    arriving = [node.inputs[0] for node in mother.nodes if node.op == "BatchNormalization"]
+    values = run(mother, batch, arriving, batch_statistics=True)
+    return all(value.var(axis=(0, *range(2, value.ndim))).min() > 0.03 for value in values.values())

@@ -1,15 +1,17 @@
 """The same training in torch: a canonical model interpreted op by op, and torch.optim.SGD with its own clipping."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as functional
+from torch import Tensor
+
 from mnx.graphs.model import Array, Model, Node
 from mnx.graphs.ops.rule import Kind
 from mnx.graphs.parameters import parameters
 from mnx.train.settings import StepSettings
-from torch import Tensor
 
 
 class Twin:
@@ -64,11 +66,11 @@ def run(model: Model, weights: Mapping[str, Tensor], x: Tensor, masks: Mapping[s
     """The logits in training mode; running statistics move in place."""
     values = {**weights, model.inputs[0].name: x}
     for node in model.nodes:
-        values[node.outputs[0]] = apply(node, [values[name] for name in node.inputs], masks)
+        values[node.outputs[0]] = apply(node, [values.get(name) for name in node.inputs], masks)
     return values[model.outputs[0].name]
 
 
-def apply(node: Node, inputs: list[Tensor], masks: Mapping[str, Array]) -> Tensor:
+def apply(node: Node, inputs: list[Any], masks: Mapping[str, Array]) -> Tensor:
     """One node in training mode."""
     x, *rest = inputs
     kernel, strides = node.integers("kernel_shape", ()), node.integers("strides", ())
