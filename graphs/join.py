@@ -5,12 +5,13 @@ p(x) = (1 / k) * sum over members of softmax(logits(x)): ensemble averaging, the
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from mnx.graphs.builder import Builder
 from mnx.graphs.errors import GraphError
-from mnx.graphs.model import Model, Node, Port
+from mnx.graphs.model import Model, Port
 
 PROBABILITIES = "probabilities"
 """The ensemble's output."""
@@ -19,7 +20,8 @@ PROBABILITIES = "probabilities"
 def join(models: Sequence[Model], name: str, metadata: Mapping[str, str] | None = None) -> Model:
     """The ensemble of several classifiers with equal inputs and classes, as one model.
 
-    The input takes the name of the first member's; nodes and weights of member m are called `m/...`.
+    The input takes the name of the first member's; nodes and values of member m are called `m/...`, the output
+    `probabilities`, each numbered where that is taken.
 
     Raises:
         GraphError: there are no members, two have one name, or inputs or classes differ.
@@ -29,37 +31,43 @@ def join(models: Sequence[Model], name: str, metadata: Mapping[str, str] | None 
     first = models[0]
     for other in models[1:]:
         if other.inputs[0].shape != first.inputs[0].shape or other.outputs[0].shape != first.outputs[0].shape:
-            raise GraphError(f"{other.name} and {first.name} have different inputs or classes")
-    if len({model.name for model in models}) < len(models):
-        raise GraphError("two members of the ensemble have the same name")
+            raise GraphError(
+                f"{other.name} and {first.name} have different inputs or classes: {_ends(other)} and {_ends(first)}; "
+                "an ensemble takes members with the same"
+            )
+    repeated = [each for each, count in Counter(model.name for model in models).items() if count > 1]
+    if repeated:
+        raise GraphError(f"two members of the ensemble have the same name, {repeated[0]!r}: rename one")
     port = first.inputs[0]
     build = Builder()
+    build.name(port.name)
     parts = []
     for model in models:
-        parts.append(build.add("Softmax", _absorb(build, model, port), name=f"{model.name}/{PROBABILITIES}", axis=-1))
-    build.add("Mean", *parts, name=PROBABILITIES)
-    output = Port(PROBABILITIES, port.dtype, first.outputs[0].shape)
-    return replace(build.model(name, [port], [output]), metadata=dict(metadata or {}))
+        logits = _absorb(build, model, port)
+        parts.append(build.add("Softmax", logits, name=f"{model.name}/{PROBABILITIES}", axis=-1))
+    output = build.add("Mean", *parts, name=PROBABILITIES)
+    ports = [port], [Port(output, port.dtype, first.outputs[0].shape)]
+    return replace(build.model(name, *ports), metadata=dict(metadata or {}))
+
+
+def _ends(model: Model) -> str:
+    return f"{model.inputs[0].shape} -> {model.outputs[0].shape}"
 
 
 def _absorb(build: Builder, model: Model, port: Port) -> str:
     """Add a member's body under its name; returns its logits."""
+    given: dict[str, str] = {}
 
-    def renamed(value: str) -> str:
-        if not value:
-            return ""
-        return port.name if value == model.inputs[0].name else f"{model.name}/{value}"
+    def own(name: str) -> str:
+        if name not in given:
+            given[name] = build.name(f"{model.name}/{name}")
+        return given[name]
 
+    def value(name: str) -> str:
+        return name and (port.name if name == model.inputs[0].name else own(name))
+
+    build.weights.update({own(name): array for name, array in model.weights.items()})
     for node in model.nodes:
-        build.nodes.append(
-            Node(
-                f"{model.name}/{node.name}",
-                node.op,
-                tuple(renamed(value) for value in node.inputs),
-                tuple(renamed(value) for value in node.outputs),
-                node.attributes,
-                node.domain,
-            )
-        )
-    build.weights.update({f"{model.name}/{weight}": array for weight, array in model.weights.items()})
-    return f"{model.name}/{model.outputs[0].name}"
+        inputs, outputs = tuple(map(value, node.inputs)), tuple(map(value, node.outputs))
+        build.nodes.append(replace(node, name=own(node.name), inputs=inputs, outputs=outputs))
+    return value(model.outputs[0].name)

@@ -11,13 +11,17 @@ from typing import Any
 
 import numpy as np
 
+from mnx.data import dataset
 from mnx.errors import MnxError
+from mnx.events import Events
 from mnx.graphs import onnx_file
 from mnx.graphs.join import join
 from mnx.graphs.model import Array
 from mnx.graphs.run import run_file
 from mnx.metrics import Scores, disagreement, oracle_accuracy, scores, softmax
-from mnx.session import Session, loaded, settings
+from mnx.plan import Plan
+from mnx.session import Session, loaded, networks, settings
+from mnx.workspace import RunFolder, file_hash
 
 
 @dataclass(frozen=True)
@@ -33,24 +37,52 @@ class EnsembleScores:
 def combine(session: Session, stage: str = "members") -> Path:
     """Write one ensemble graph of all trained members: shared input, averaged probabilities.
 
+    A record beside it says of which trained members it is made; where it is made of these, nothing is done.
+
     Raises:
         MnxError: a member is not trained.
     """
-    missing = untrained(session, stage)
-    if missing:
-        raise MnxError(f"not trained yet: {', '.join(missing)}; run 'mnx train -o {session.run.path}'")
-    target = session.run.ensemble_file if stage == "members" else session.run.path / stage / "ensemble.onnx"
-    known = settings(session.run)
+    require_trained(session, stage)
+    run = session.run
+    target = ensemble_file(run, stage)
+    if is_combined(run, session.plan, stage):
+        return target
+    known = settings(run)
     metadata = {"mnx.scaling": json.dumps(known["scaling"])} if known else {}
-    model = join([loaded(session, stage, member.name) for member in session.plan.members], "ensemble", metadata)
-    onnx_file.write(model, target)
-    session.events.record("combined", stage=stage, members=len(session.plan.members), file=str(target))
+    models = [loaded(session, stage, member.name) for member in session.plan.members]
+    onnx_file.write(join(models, "ensemble", metadata), target)
+    run.write_json(target.with_suffix(".json"), {"members": _hashes(run, session.plan, stage)})
+    session.events.record("combined", stage=stage, members=len(models), file=str(target))
     return target
 
 
-def untrained(session: Session, stage: str) -> list[str]:
-    """Names of the members that are not trained in a stage."""
-    return [member.name for member in session.plan.members if session.run.training(stage, member.name) is None]
+def ensemble_file(run: RunFolder, stage: str = "members") -> Path:
+    """Where the ensemble of a stage's networks stands."""
+    return run.ensemble_file if stage == "members" else run.path / stage / "ensemble.onnx"
+
+
+def is_combined(run: RunFolder, plan: Plan, stage: str = "members") -> bool:
+    """Whether the ensemble that stands there is made of the trained members that stand there."""
+    target = ensemble_file(run, stage)
+    record = target.with_suffix(".json")
+    if not (target.exists() and record.exists()):
+        return False
+    return bool(run.read_json(record).get("members") == _hashes(run, plan, stage))
+
+
+def _hashes(run: RunFolder, plan: Plan, stage: str) -> dict[str, str]:
+    return {member.name: file_hash(run.trained_file(stage, member.name)) for member in plan.members}
+
+
+def require_trained(session: Session, stage: str) -> None:
+    """Refuse to go on before every network of a stage is trained.
+
+    Raises:
+        MnxError: it names those that are not, and the command to train them.
+    """
+    missing = [name for name in networks(session.plan, stage) if session.run.training(stage, name) is None]
+    if missing:
+        raise MnxError(f"not trained yet: {', '.join(missing)}; run 'mnx train -o {session.run.path}'")
 
 
 def probabilities(path: Path, x: Array) -> Array:
@@ -71,14 +103,17 @@ def probabilities(path: Path, x: Array) -> Array:
     return outputs.astype(np.float64) if normal else softmax(outputs)
 
 
-def score_files(files: Mapping[str, Path], x: Array, y: Array, classes: int) -> dict[str, tuple[Scores, Array]]:
-    """Scores and probabilities of each file on examples x (n, *input) with classes y (n,).
+def score_files(
+    files: Mapping[str, Path], x: Array, y: Array, classes: int, events: Events
+) -> dict[str, tuple[Scores, Array]]:
+    """Scores and probabilities of each file on examples x (n, *input) with classes y (n,); `events` hear of each.
 
     Raises:
         MnxError: a file tells another number of classes apart.
     """
     found = {}
-    for name, path in files.items():
+    for done, (name, path) in enumerate(files.items(), start=1):
+        events.tick("score", network=name, done=done, total=len(files))
         predicted = probabilities(path, x)
         if predicted.shape[1] != classes:
             raise MnxError(f"{path} tells {predicted.shape[1]} classes apart, the data have {classes}")
@@ -93,25 +128,61 @@ def ensemble_scores(members: Sequence[Array], y: Array) -> EnsembleScores:
     return EnsembleScores(averaged, float(np.mean(each)), disagreement(members), oracle_accuracy(members, y))
 
 
+def score_models(
+    paths: Sequence[Path],
+    events: Events,
+    data: str | None,
+    train_limit: int | None = None,
+    seed: int | None = None,
+    run: RunFolder | None = None,
+) -> dict[str, Any]:
+    """Test scores of classifiers in files, and of the average of their probabilities where there are several.
+
+    Args:
+        paths: ONNX files with one input and equal classes; the first one's input says how the data are laid out.
+        events: whose listeners hear of each file.
+        data: a data set's name or path; None for what `run` was trained with.
+        train_limit: at most so many training examples, which decide the scaling.
+        seed: of the split; None for that of `run`, or 0.
+        run: the run that the files may belong to; its data, limit and seed hold where none are given.
+
+    Raises:
+        GraphError: a file cannot be read or run.
+        MnxError: there are no data, or they do not fit.
+    """
+    plan = run.plan() if run is not None and run.plan_file.exists() else None
+    known = settings(run) if run is not None and plan is not None else {}
+    spec = data or known.get("data")
+    if spec is None:
+        raise MnxError("no data: say --data digits, or the path of a .npz file or a folder of images")
+    limit = train_limit if train_limit is not None else known.get("train_limit")
+    first = onnx_file.read(paths[0])
+    if len(first.inputs) != 1 or len(first.outputs[0].shape) != 1:
+        raise MnxError(f"{paths[0]} is no classifier of one input and an output (batch, classes)")
+    chosen = seed if seed is not None else plan.seed if plan is not None else 0
+    test = dataset.load(spec, first.inputs[0], first.outputs[0].shape[0], chosen, train_limit=limit)
+    found = score_files({str(path): path for path in paths}, test.x_test, test.y_test, test.classes, events)
+    together = ensemble_scores([predicted for _, predicted in found.values()], test.y_test)
+    return {
+        "data": test.name,
+        "test_examples": len(test.y_test),
+        "files": {name: dataclasses.asdict(each) for name, (each, _) in found.items()},
+        "ensemble": dataclasses.asdict(together) if len(found) > 1 else None,
+    }
+
+
 def score_stage(session: Session, stage: str, start: bool = True) -> dict[str, Any]:
     """Test scores of a stage's trained networks: each after hatching and at the end, and of their ensemble.
 
     Raises:
         MnxError: a member is not trained.
     """
-    missing = untrained(session, stage)
-    if missing:
-        raise MnxError(f"not trained yet: {', '.join(missing)}; run 'mnx train -o {session.run.path}'")
+    require_trained(session, stage)
     data, run = session.dataset, session.run
     names = [member.name for member in session.plan.members]
-    trained = score_files(
-        {name: run.trained_file(stage, name) for name in names}, data.x_test, data.y_test, data.classes
-    )
-    begun = (
-        score_files({name: run.start_file(stage, name) for name in names}, data.x_test, data.y_test, data.classes)
-        if start
-        else {}
-    )
+    test = data.x_test, data.y_test, data.classes, session.events
+    trained = score_files({name: run.trained_file(stage, name) for name in names}, *test)
+    begun = score_files({name: run.start_file(stage, name) for name in names}, *test) if start else {}
     together = ensemble_scores([predicted for _, predicted in trained.values()], data.y_test)
     return {
         "networks": {
@@ -128,10 +199,15 @@ def score_stage(session: Session, stage: str, start: bool = True) -> dict[str, A
 
 
 def score_mothers(session: Session) -> dict[str, Any]:
-    """Test scores and cost of every trained mother."""
+    """Test scores and cost of every mother.
+
+    Raises:
+        MnxError: one is not trained.
+    """
+    require_trained(session, "mothers")
     data, run = session.dataset, session.run
     files = {cluster.name: run.trained_file("mothers", cluster.name) for cluster in session.plan.clusters}
-    found = score_files(files, data.x_test, data.y_test, data.classes)
+    found = score_files(files, data.x_test, data.y_test, data.classes, session.events)
     return {
         "networks": {
             name: {**dataclasses.asdict(score), **cost(session, "mothers", name)} for name, (score, _) in found.items()

@@ -24,7 +24,7 @@ class Events:
         return Events(path, self._listeners)
 
     def record(self, kind: str, **fields: Any) -> None:
-        """Append one line and show it. A line is written in one go, so that a killed run leaves at most its last torn."""
+        """Append one line and show it. A line is written in one go, so that a kill tears at most the last."""
         event = {"time": round(time.time(), 3), "event": kind, **fields}
         if self._path is not None:
             self._path.parent.mkdir(parents=True, exist_ok=True)

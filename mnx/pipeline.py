@@ -2,45 +2,157 @@
 
 from __future__ import annotations
 
+import shlex
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
-from mnx.ensemble import combine, score_mothers, score_stage
+from mnx import __version__
+from mnx.ensemble import combine, is_combined, require_trained, score_mothers, score_stage
 from mnx.errors import MnxError
+from mnx.events import Events
+from mnx.graphs.verify import Certificate
 from mnx.methods.independent import train_independent
 from mnx.methods.mothernets import hatch_members, train_members, train_mothers
-from mnx.session import Session
+from mnx.plan import Plan
+from mnx.planning import keep, propose
+from mnx.session import Session, chosen_recipe, keep_settings, networks, open_session, settings
+from mnx.train.lint import require_differentiable
+from mnx.train.session import require_device
 from mnx.workspace import RunFolder, file_hash
 
 COMPARISONS = {"independent": train_independent}
 """Baselines that a run can train beside: name -> function."""
 
+DEFAULT_RUN = Path("mnx-run")
+"""The run folder of commands that name none."""
+
 
 def next_step(run: RunFolder) -> str:
     """The command that goes on from where a run stands."""
-    place = f"-o {run.path}"
+    place = "" if run.path == DEFAULT_RUN else f" -o {shlex.quote(str(run.path))}"
     if not run.plan_file.exists():
-        return f"mnx mother members/*.onnx {place}"
+        return f"mnx mother members/*.onnx{place}"
     plan = run.plan()
-    if any(run.training("mothers", cluster.name) is None for cluster in plan.clusters):
-        return f"mnx train {place} --data D"
-    if any(
-        run.hatched_from(member.name) != file_hash(run.trained_file("mothers", member.cluster))
-        for member in plan.members
-    ):
-        return f"mnx hatch {place}"
-    if any(run.training("members", member.name) is None for member in plan.members):
-        return f"mnx train {place}"
-    if not run.ensemble_file.exists():
-        return f"mnx combine {place}"
-    return f"mnx score {place}"
+    if _untrained(run, plan, "mothers"):
+        return f"mnx train{place}" + ("" if run.settings_file.exists() else " --data D")
+    if not _hatched(run, plan):
+        return f"mnx hatch{place}"
+    if _untrained(run, plan, "members"):
+        return f"mnx train{place}"
+    if not is_combined(run, plan):
+        return f"mnx combine{place}"
+    return f"mnx score{place}"
+
+
+def begin(
+    paths: Sequence[Path],
+    run: RunFolder,
+    events: Events,
+    tau: float | None = None,
+    clusters: int | None = None,
+    seed: int | None = None,
+    force: bool = False,
+    data: str | None = None,
+    train_limit: int | None = None,
+    recipe: Mapping[str, str] | None = None,
+    device: str = "cpu",
+    threads: int | None = None,
+    compare: str | None = None,
+) -> Session:
+    """Open a whole run, new or standing. Everything that can be refused is refused before anything is written.
+
+    Args:
+        paths: the members' files.
+        run: the run folder.
+        events: whose listeners hear what happens.
+        tau: see `propose`, for `clusters`, `seed` and `force` too.
+        clusters: ask for so many clusters.
+        seed: of all that is drawn.
+        force: replace the run that stands there.
+        data: a data set's name or path.
+        train_limit: at most so many training examples.
+        recipe: recipe keys as text.
+        device: 'cpu' or 'cuda'.
+        threads: of the CPU; None for as many as there are cores.
+        compare: a baseline to train beside, one of `COMPARISONS`.
+
+    Raises:
+        GraphError: a member cannot be read.
+        MnxError: members, data, recipe, device or what stands in the folder do not fit.
+    """
+    _check_baseline(compare)
+    proposal = propose(paths, run, events, tau, clusters, seed, force)
+    chosen = chosen_recipe(settings(run) if proposal.standing else {}, recipe or {})
+    planned = None if proposal.standing else proposal.plan
+    session = open_session(run, events, data, train_limit, chosen, device, threads, plan=planned)
+    if not (proposal.standing and _finished(run, proposal.plan, compare)):
+        _ready(session, device)
+    for model in proposal.members:
+        require_differentiable(model)
+    keep(proposal, run, session.events, force)
+    return session
+
+
+def open_training(
+    run: RunFolder,
+    events: Events,
+    data: str | None = None,
+    train_limit: int | None = None,
+    recipe: Mapping[str, str] | None = None,
+    device: str = "cpu",
+    threads: int | None = None,
+    force: bool = False,
+) -> Session:
+    """Open a planned run for training; see `begin`. `force` forgets what the next stage to train has trained.
+
+    Raises:
+        MnxError: there is no plan, or data, recipe or device do not fit.
+    """
+    plan = run.plan()
+    afresh = force and _stage(run, plan) == "mothers"
+    chosen = chosen_recipe({} if afresh else settings(run), recipe or {})
+    session = open_session(run, events, data, train_limit, chosen, device, threads, plan=plan if afresh else None)
+    _ready(session, device)
+    if force:
+        stage = _stage(run, plan)
+        for name in networks(plan, stage):
+            run.forget_training(stage, name)
+        if afresh:
+            run.settings_file.unlink(missing_ok=True)
+    return session
 
 
 def train_next(session: Session) -> tuple[str, list[str]]:
-    """Train the mothers if any is untrained, else the hatched members. Returns the stage and who was trained."""
+    """Train the mothers, or the members once all are hatched. Returns the stage and the names of who was trained."""
+    keep_settings(session)
+    stage = _stage(session.run, session.plan)
+    return stage, (train_members if stage == "members" else train_mothers)(session)
+
+
+def hatch_next(session: Session, untrained: bool = False, force: bool = False) -> dict[str, Certificate]:
+    """Hatch the members that are not hatched yet; returns the new certificates.
+
+    Args:
+        session: the call.
+        untrained: hatch from the carved mothers, for a look at the result before any training.
+        force: hatch again, in place of what stands there.
+
+    Raises:
+        MnxError: a mother is not trained, or untrained members would replace trained mothers' ones.
+        NotPreserved: a certificate failed; nothing was written for that member.
+    """
     run, plan = session.run, session.plan
-    if any(run.training("mothers", cluster.name) is None for cluster in plan.clusters):
-        return "mothers", train_mothers(session)
-    return "members", train_members(session)
+    others = [name for name in networks(plan, "members") if run.hatched_from(name) in _mothers(run, plan)]
+    if untrained and others and not force:
+        raise MnxError(
+            f"{', '.join(others)} of {run.path} are hatched from trained mothers: replace them with --force, or look "
+            "at untrained members in another run with -o"
+        )
+    if force:
+        for name in networks(plan, "members"):
+            run.certificate_file(name).unlink(missing_ok=True)
+    return hatch_members(session, untrained)
 
 
 def run_all(session: Session, compare: str | None = None) -> dict[str, Any]:
@@ -49,8 +161,8 @@ def run_all(session: Session, compare: str | None = None) -> dict[str, Any]:
     Raises:
         MnxError: `compare` is unknown; see the stages for the rest.
     """
-    if compare is not None and compare not in COMPARISONS:
-        raise MnxError(f"no baseline '{compare}'; there are {', '.join(COMPARISONS)}")
+    _check_baseline(compare)
+    keep_settings(session)
     train_mothers(session)
     hatch_members(session)
     train_members(session)
@@ -62,14 +174,40 @@ def run_all(session: Session, compare: str | None = None) -> dict[str, Any]:
 
 
 def score_run(session: Session, compare: str | None = None) -> dict[str, Any]:
-    """Test scores and costs of mothers, members and ensemble, and of a baseline; kept as scores.json."""
+    """Test scores and costs of mothers, members and ensemble, and of a baseline; kept as scores.json.
+
+    Args:
+        session: the call.
+        compare: a baseline; None for the one that is trained in this run, if any.
+
+    Raises:
+        MnxError: a network is not trained, or there are no data.
+    """
+    run, plan = session.run, session.plan
+    compare = compare or next((name for name in COMPARISONS if not _untrained(run, plan, name)), None)
+    for stage in ("mothers", "members", *([compare] if compare else [])):
+        require_trained(session, stage)
+    made_of = _ingredients(session, compare)
+    standing = run.read_json(run.scores_file) if run.scores_file.exists() else {}
+    if standing.get("made_of") == made_of:
+        return standing
     mothers, members = score_mothers(session), score_stage(session, "members")
+    for cluster in plan.clusters:
+        mothers["networks"][cluster.name]["parameters"] = cluster.parameters
+    for member in plan.members:
+        members["networks"][member.name] |= {
+            "cluster": member.cluster,
+            "parameters": member.parameters,
+            "share": member.share,
+        }
     document: dict[str, Any] = {
+        "made_of": made_of,
         "data": session.dataset.name,
         "test_examples": len(session.dataset.y_test),
         "mothers": mothers,
         "members": members,
         "cost": {key: mothers[key] + members[key] for key in ("seconds", "multiply_adds")},
+        "compare": compare,
     }
     if compare is not None:
         other = score_stage(session, compare)
@@ -77,6 +215,59 @@ def score_run(session: Session, compare: str | None = None) -> dict[str, Any]:
         document["cost_against"] = {
             key: document["cost"][key] / max(other[key], 1e-9) for key in ("seconds", "multiply_adds")
         }
-    session.run.write_json(session.run.scores_file, document)
+    run.write_json(run.scores_file, document)
     session.events.record("scored", accuracy=members["ensemble"]["averaged"]["accuracy"])
     return document
+
+
+def _ingredients(session: Session, compare: str | None) -> dict[str, str]:
+    """All that scores depend on, by hash."""
+    run, plan = session.run, session.plan
+    files = {
+        f"{stage}/{name}": file_hash(run.trained_file(stage, name))
+        for stage in ("mothers", "members", *([compare] if compare else []))
+        for name in networks(plan, stage)
+    }
+    return {"mnx": __version__, "data": session.dataset.fingerprint, **files}
+
+
+def _check_baseline(compare: str | None) -> None:
+    if compare is not None and compare not in COMPARISONS:
+        raise MnxError(f"no baseline '{compare}'; there are {', '.join(COMPARISONS)}")
+
+
+def _ready(session: Session, device: str) -> None:
+    """Refuse to train without data or on a device that is not there."""
+    session.dataset  # noqa: B018 - raises where there are none
+    require_device(device)
+
+
+def _finished(run: RunFolder, plan: Plan, compare: str | None) -> bool:
+    """Whether nothing is left to train."""
+    return not any(_untrained(run, plan, stage) for stage in ("mothers", "members", *([compare] if compare else [])))
+
+
+def _stage(run: RunFolder, plan: Plan) -> str:
+    """The stage that is trained next, or was last."""
+    return "members" if not _untrained(run, plan, "mothers") and _hatched(run, plan) else "mothers"
+
+
+def _untrained(run: RunFolder, plan: Plan, stage: str) -> list[str]:
+    return [name for name in networks(plan, stage) if run.training(stage, name) is None]
+
+
+def _mothers(run: RunFolder, plan: Plan) -> set[str]:
+    """Hashes of the trained mothers."""
+    return {
+        file_hash(run.trained_file("mothers", cluster.name))
+        for cluster in plan.clusters
+        if run.training("mothers", cluster.name) is not None
+    }
+
+
+def _hatched(run: RunFolder, plan: Plan) -> bool:
+    """Whether every member is hatched from its trained mother."""
+    return all(
+        run.hatched_from(member.name) == file_hash(run.trained_file("mothers", member.cluster))
+        for member in plan.members
+    )

@@ -85,7 +85,7 @@ def load(path: Path) -> Plan:
         MnxError: the file is not a plan of this version of mnx.
     """
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
+        document = dict(json.loads(path.read_text(encoding="utf-8")))
         if document.pop("version") != VERSION:
             raise MnxError(f"{path} was written by another version of mnx; plan the members again with --force")
         port = document["input"]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from mnx.cluster import Cluster, by_count, by_tau
@@ -16,98 +17,172 @@ from mnx.graphs.model import Model
 from mnx.graphs.mother import embed, stand_in
 from mnx.graphs.structure import Structure
 from mnx.plan import Plan, PlannedCluster, PlannedMember, save
-from mnx.workspace import RunFolder, file_hash
+from mnx.workspace import STAGES, RunFolder, file_hash
+
+DEFAULT_TAU = 0.5
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """A plan before it is written.
+
+    Attributes:
+        plan: the plan.
+        mothers: by cluster, as stand-ins; empty where the plan stands in the run folder already.
+        members: as stand-ins; empty likewise.
+    """
+
+    plan: Plan
+    mothers: Mapping[str, tuple[Model, Structure]]
+    members: tuple[Model, ...]
+
+    @property
+    def standing(self) -> bool:
+        """Whether the run folder holds this plan already."""
+        return not self.mothers
+
+
+def propose(
+    paths: Sequence[Path],
+    run: RunFolder,
+    events: Events,
+    tau: float | None = None,
+    clusters: int | None = None,
+    seed: int | None = None,
+    force: bool = False,
+) -> Proposal:
+    """Plan a run without writing anything; the plan that stands in the run folder where it is for the same members.
+
+    Args:
+        paths: the members' files.
+        run: the run folder.
+        events: told of every member read.
+        tau: least share of a member's parameters that must come from its mother; None for the standing plan's, or 0.5.
+        clusters: ask for so many clusters instead.
+        seed: of all that is drawn in this run; None for the standing plan's, or 0.
+        force: do not look at the plan that stands there.
+
+    Raises:
+        GraphError: a file cannot be read, or has no mother with itself.
+        MnxError: members do not fit together, or the folder holds a run of other members or settings.
+    """
+    files = _checked(paths, run)
+    hashes = {path.stem: file_hash(path) for path in files}
+    if run.plan_file.exists() and not force:
+        return Proposal(_standing(run, hashes, tau, clusters, seed), {}, ())
+    members = []
+    for number, path in enumerate(files, start=1):
+        events.tick("read", network=path.stem, done=number, total=len(files))
+        members.append(stand_in(onnx_file.read(path)))
+    _check_alike([model for model, _ in members])
+    tau = DEFAULT_TAU if tau is None else tau
+    found = by_tau(members, tau) if clusters is None else by_count(members, clusters)
+    rule: dict[str, float] = {"tau": tau} if clusters is None else {"clusters": clusters}
+    plan = _plan(found, members, {path.stem: path for path in files}, hashes, rule, seed or 0)
+    mothers = {cluster.name: (cluster.mother, cluster.structure) for cluster in found}
+    return Proposal(plan, mothers, tuple(model for model, _ in members))
+
+
+def keep(proposal: Proposal, run: RunFolder, events: Events, force: bool = False) -> Plan:
+    """Write a proposal's mothers and its plan, unless they stand there; `force` removes the run that stands there."""
+    if proposal.standing:
+        return proposal.plan
+    if force:
+        run.clear()
+    plan = proposal.plan
+    for name, (mother, structure) in proposal.mothers.items():
+        onnx_file.write(drawn(mother, structure, plan.seed), run.start_file("mothers", name))
+    save(plan, run.plan_file)
+    for planned in plan.clusters:
+        events.record(
+            "cluster", network=planned.name, members=list(planned.members), parameters=planned.parameters, **plan.rule
+        )
+    return plan
 
 
 def plan_members(
     paths: Sequence[Path],
     run: RunFolder,
     events: Events,
-    tau: float = 0.5,
+    tau: float | None = None,
     clusters: int | None = None,
-    seed: int = 0,
+    seed: int | None = None,
     force: bool = False,
 ) -> Plan:
-    """Plan a run and write its plan and mothers, or return the plan that stands there for the same members.
-
-    Args:
-        paths: the members' files.
-        run: where to write.
-        events: told of every member read and of the plan.
-        tau: least share of a member's parameters that must come from its mother.
-        clusters: ask for so many clusters instead.
-        seed: of all that is drawn in this run.
-        force: replace the run that stands there.
-
-    Raises:
-        GraphError: a file cannot be read, or has no mother with itself.
-        MnxError: members do not fit together, or the folder holds a run of other members or settings.
-    """
-    files = _unique(paths)
-    rule: dict[str, float] = {"tau": tau} if clusters is None else {"clusters": clusters}
-    hashes = {path.stem: file_hash(path) if path.is_file() else "" for path in files}
-    if run.plan_file.exists() and not force:
-        return _standing(run, hashes, rule, seed)
-    members = []
-    for number, path in enumerate(files, start=1):
-        events.tick("read", network=path.stem, done=number, total=len(files))
-        members.append(stand_in(onnx_file.read(path)))
-    _check_alike([model for model, _ in members])
-    found = by_tau(members, tau) if clusters is None else by_count(members, clusters)
-    plan = _plan(found, members, {path.stem: path for path in files}, hashes, rule, seed)
-    if force:
-        run.clear()
-    for cluster in found:
-        mother = drawn(cluster.mother, cluster.structure, seed)
-        onnx_file.write(mother, run.start_file("mothers", cluster.name))
-    save(plan, run.plan_file)
-    for planned in plan.clusters:
-        events.record(
-            "cluster", network=planned.name, members=list(planned.members), parameters=planned.parameters, **rule
-        )
-    return plan
+    """Plan a run and write its plan and mothers, or return the plan that stands there; see `propose` and `keep`."""
+    proposal = propose(paths, run, events, tau, clusters, seed, force)
+    return keep(proposal, run, events.to(run.events_file), force)
 
 
-def _unique(paths: Sequence[Path]) -> list[Path]:
+def _checked(paths: Sequence[Path], run: RunFolder) -> list[Path]:
     if not paths:
         raise MnxError("no members: give at least one .onnx file")
     repeated = [stem for stem, count in Counter(path.stem for path in paths).items() if count > 1]
     if repeated:
         raise MnxError(f"two members are called '{repeated[0]}': file names without .onnx must differ, rename one")
+    for path in paths:
+        if not path.is_file():
+            onnx_file.read(path)  # says what is wrong
+        if any(path.resolve().is_relative_to((run.path / stage).resolve()) for stage in STAGES):
+            raise MnxError(f"{path} lies where the run {run.path} keeps its own files: choose another folder with -o")
     return sorted(paths, key=lambda path: path.stem)
 
 
-def _standing(run: RunFolder, hashes: dict[str, str], rule: dict[str, float], seed: int) -> Plan:
+def _standing(
+    run: RunFolder, hashes: Mapping[str, str], tau: float | None, clusters: int | None, seed: int | None
+) -> Plan:
     plan = run.plan()
-    if {member.name: member.sha256 for member in plan.members} != hashes:
+    known = {member.name: member.sha256 for member in plan.members}
+    if known != hashes:
         raise MnxError(
-            f"{run.path} holds a run of other members: choose another folder with -o, or --force to replace it"
+            f"{run.path} holds a run of other members ({_differences(known, hashes)}): choose another folder with -o, "
+            "or replace it with --force"
         )
-    if dict(plan.rule) != rule or plan.seed != seed:
-        raise MnxError(
-            f"{run.path} was planned with {dict(plan.rule)} and seed {plan.seed}, not {rule} and seed {seed}: "
-            "choose another folder with -o, or --force to replace it"
-        )
+    asked = {"tau": tau, "clusters": clusters, "seed": seed}
+    planned = {"tau": plan.rule.get("tau"), "clusters": plan.rule.get("clusters"), "seed": plan.seed}
+    for key, value in asked.items():
+        if value is not None and value != planned[key]:
+            was = " ".join(f"--{name} {number}" for name, number in planned.items() if number is not None)
+            raise MnxError(
+                f"{run.path} was planned with {was}, not --{key} {value}: choose another folder with -o, or replace it "
+                "with --force"
+            )
     return plan
 
 
+def _differences(known: Mapping[str, str], given: Mapping[str, str]) -> str:
+    parts = {
+        "not given": sorted(known.keys() - given.keys()),
+        "new": sorted(given.keys() - known.keys()),
+        "changed": sorted(name for name in known.keys() & given.keys() if known[name] != given[name]),
+    }
+    return "; ".join(f"{what}: {', '.join(names)}" for what, names in parts.items() if names)
+
+
 def _check_alike(models: Sequence[Model]) -> None:
-    shapes = Counter((model.inputs[0].dtype, model.inputs[0].shape) for model in models)
-    classes = Counter(model.outputs[0].shape for model in models)
-    for counts, read, what in (
-        (shapes, lambda model: (model.inputs[0].dtype, model.inputs[0].shape), "inputs"),
-        (classes, lambda model: model.outputs[0].shape, "classes"),
-    ):
-        if len(counts) > 1:
-            usual = counts.most_common(1)[0][0]
-            odd = next(model for model in models if read(model) != usual)
+    for what, read in (("inputs", _input_text), ("classes", _output_text)):
+        texts = [read(model) for model in models]
+        usual = Counter(texts).most_common(1)[0][0]
+        odd = next((number for number, text in enumerate(texts) if text != usual), None)
+        if odd is not None:
             raise MnxError(
-                f"members have different {what}: {odd.name} has {read(odd)}, others {usual}; an ensemble needs one kind"
+                f"members have different {what}: {models[odd].name} has {texts[odd]}, "
+                f"{models[texts.index(usual)].name} {usual}; leave one out, or export all with the same"
             )
     if len(models[0].outputs[0].shape) != 1:
         raise MnxError(
-            f"{models[0].name} gives {models[0].outputs[0].shape} a example; mnx trains classifiers (batch, classes)"
+            f"{models[0].name} has {_output_text(models[0])} an example; mnx trains classifiers, whose output is "
+            "(batch, classes)"
         )
+
+
+def _input_text(model: Model) -> str:
+    return f"an input of {model.inputs[0].dtype} {model.inputs[0].shape}"
+
+
+def _output_text(model: Model) -> str:
+    shape = model.outputs[0].shape
+    return f"{shape[0]} classes" if len(shape) == 1 else f"an output of {shape}"
 
 
 def _plan(

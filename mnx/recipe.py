@@ -19,7 +19,10 @@ class Recipe:
         lr: learning rate of the constant phase.
         batch: examples a step.
         epochs: the most epochs a network may take, the falling phase included.
-        patience: epochs without a better validation accuracy that end the constant phase.
+        patience: the least number of epochs without a better validation accuracy that ends the constant phase.
+        patience_share: that number as a share of the epochs so far, where this is more: a network that still learns
+            after many epochs is given more time, one that began well is not kept.
+        mother_patience: `patience` of a mother: her epochs are cheap, and every member goes on from them.
         anneal: epochs of the falling phase; a mother has none, she is hatched from the constant phase.
         warmup: epochs over which a freshly drawn network's learning rate rises from zero; hatched ones have none.
         momentum: of the moving sum of gradients.
@@ -33,6 +36,8 @@ class Recipe:
     batch: int = 128
     epochs: int = 60
     patience: int = 3
+    patience_share: float = 0.3
+    mother_patience: int = 8
     anneal: int = 4
     warmup: int = 1
     momentum: float = 0.9
@@ -47,6 +52,8 @@ class Recipe:
                 raise MnxError(f"recipe: {key} = {getattr(self, key)}: give {words}")
         if self.anneal >= self.epochs:
             raise MnxError(f"recipe: anneal = {self.anneal} must be less than epochs = {self.epochs}")
+        if self.nesterov and not self.momentum:
+            raise MnxError("recipe: momentum = 0 leaves nesterov nothing to look ahead with: give nesterov = false too")
 
     def step(self) -> StepSettings:
         """What the training step must know."""
@@ -64,6 +71,8 @@ RANGES: Mapping[str, tuple[Callable[[Any], bool], str]] = {
     "batch": (lambda value: value >= 1, "a whole number, 1 or more"),
     "epochs": (lambda value: value >= 1, "a whole number, 1 or more"),
     "patience": (lambda value: value >= 1, "a whole number, 1 or more"),
+    "patience_share": (lambda value: 0 <= value < 1, "a number in [0, 1)"),
+    "mother_patience": (lambda value: value >= 1, "a whole number, 1 or more"),
     "anneal": (lambda value: value >= 0, "a whole number, 0 or more"),
     "warmup": (lambda value: value >= 0, "a whole number, 0 or more"),
     "momentum": (lambda value: 0 <= value < 1, "a number in [0, 1)"),

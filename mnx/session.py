@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -9,7 +11,7 @@ from zlib import crc32
 
 import numpy as np
 
-from mnx.data import dataset
+from mnx.data import dataset, sources
 from mnx.data.dataset import Dataset
 from mnx.errors import MnxError
 from mnx.events import Events
@@ -17,6 +19,7 @@ from mnx.graphs import onnx_file
 from mnx.graphs.model import Array, Model
 from mnx.plan import Plan
 from mnx.recipe import Recipe
+from mnx.recipe import recipe as read_recipe
 from mnx.train.engines import engine
 from mnx.train.loop import EngineMaker, Job, train
 from mnx.workspace import RunFolder
@@ -27,7 +30,7 @@ FORWARD_AND_BACKWARD = 3
 
 @dataclass(frozen=True)
 class Session:
-    """One call's settings. `data` is None where a stage does without."""
+    """One call's settings. `data` is None where a stage does without; `spec` and `train_limit` say what was loaded."""
 
     run: RunFolder
     plan: Plan
@@ -35,6 +38,8 @@ class Session:
     recipe: Recipe
     make: EngineMaker
     events: Events
+    spec: str | None = None
+    train_limit: int | None = None
 
     @property
     def dataset(self) -> Dataset:
@@ -57,43 +62,89 @@ def open_session(
     device: str = "cpu",
     threads: int | None = None,
     engine_name: str = "ort",
+    plan: Plan | None = None,
 ) -> Session:
-    """Read a run's plan and its data; data and limit not given are those that the run was trained with before.
+    """Read a run's plan and its data; data, limit and recipe not given are those that the run was trained with before.
+
+    Args:
+        run: the run folder.
+        events: whose listeners hear what happens.
+        data: a data set's name or path.
+        train_limit: at most so many training examples.
+        recipe: see `chosen_recipe`.
+        device: 'cpu' or 'cuda'.
+        threads: of the CPU; None for as many as there are cores.
+        engine_name: what trains.
+        plan: one that is yet to be written, in place of the folder's plan and settings.
 
     Raises:
         MnxError: there is no plan, the data do not fit it, or are others than the run was trained with.
     """
-    plan = run.plan()
-    known = settings(run)
+    known = settings(run) if plan is None else {}
+    plan = plan or run.plan()
     spec = data or known.get("data")
-    limit = train_limit if train_limit is not None else known.get("train_limit") if not data else None
+    limit = train_limit if train_limit is not None else known.get("train_limit")
     loaded = dataset.load(spec, plan.input, plan.classes, plan.seed, train_limit=limit) if spec else None
     if loaded is not None and known and loaded.fingerprint != known["fingerprint"]:
         raise MnxError(
-            f"{run.path} was trained on {known['data']} ({known['fingerprint']}), {spec} is other data "
-            f"({loaded.fingerprint}): use a new folder with -o"
+            f"{run.path} was trained on {_data_text(known['data'], known['train_limit'])} ({known['fingerprint']}); "
+            f"{_data_text(spec, limit)} is other data ({loaded.fingerprint}): choose a new folder with -o"
         )
+    recipe = recipe or chosen_recipe(known, {})
     make = partial(engine, engine_name, device, threads)
-    return Session(run, plan, loaded, recipe or Recipe(), make, events.to(run.events_file))
+    return Session(run, plan, loaded, recipe, make, events.to(run.events_file), spec, limit)
+
+
+def chosen_recipe(known: Mapping[str, Any], given: Mapping[str, str]) -> Recipe:
+    """A run's recipe: what is given on top of the default; once it has trained, the one it was trained with.
+
+    Args:
+        known: the run's `settings`.
+        given: recipe keys as text.
+
+    Raises:
+        MnxError: a key or value is not legal, or not the one that the run was trained with.
+    """
+    wanted = read_recipe(given)
+    if not known:
+        return wanted
+    kept = read_recipe({key: str(value) for key, value in known["recipe"].items()})
+    for key in given:
+        if getattr(wanted, key) != getattr(kept, key):
+            raise MnxError(
+                f"this run is trained with {key} = {getattr(kept, key)}, not {getattr(wanted, key)}: choose a new "
+                "folder with -o, or begin this one again with 'mnx run' or 'mnx mother' and --force"
+            )
+    return kept
 
 
 def settings(run: RunFolder) -> dict[str, Any]:
     """What a run was trained with; empty before its first training."""
-    path = run.path / "settings.json"
-    return run.read_json(path) if path.exists() else {}
+    return run.read_json(run.settings_file) if run.settings_file.exists() else {}
 
 
-def keep_settings(session: Session, spec: str | None, train_limit: int | None) -> None:
-    """Write down the data of a run at its first training, with the scaling that users of the models need."""
+def keep_settings(session: Session) -> None:
+    """Write down data and recipe of a run at its first training, with the scaling that users of the models need."""
     if not settings(session.run):
         document = {
-            "data": spec,
-            "train_limit": train_limit,
+            "data": _lasting(session.spec),
+            "train_limit": session.train_limit,
             "fingerprint": session.dataset.fingerprint,
             "scaling": session.dataset.scaling.to_json(),
             "recipe": session.recipe.to_json(),
         }
-        session.run.write_json(session.run.path / "settings.json", document)
+        session.run.write_json(session.run.settings_file, document)
+
+
+def _lasting(spec: str | None) -> str | None:
+    """A path that is right from every folder; a name stays."""
+    if spec is None or sources.SOURCES["digits"].recognise(spec):
+        return spec
+    return os.path.abspath(os.path.expanduser(spec))  # noqa: PTH100, PTH111 - links stay as the user knows them
+
+
+def _data_text(spec: str | None, limit: int | None) -> str:
+    return f"{spec} with --train-limit {limit}" if limit is not None else f"{spec}"
 
 
 def train_network(session: Session, stage: str, name: str, multiply_adds: int, fresh: bool, anneal: bool) -> bool:
@@ -103,7 +154,15 @@ def train_network(session: Session, stage: str, name: str, multiply_adds: int, f
         return False
     model = onnx_file.read(run.start_file(stage, name)).replace(name=name)
     job = Job(stage, name, model, run.folder(stage, name), job_seed(session.plan.seed, stage, name), fresh, anneal)
-    session.events.record("start", stage=stage, network=name, limit=session.recipe.epochs)
+    names = networks(session.plan, stage)
+    session.events.record(
+        "start",
+        stage=stage,
+        network=name,
+        limit=session.recipe.epochs,
+        number=names.index(name) + 1,
+        total=len(names),
+    )
     trained = train(job, session.dataset, session.recipe, session.make, session.events)
     cost = FORWARD_AND_BACKWARD * multiply_adds * trained.samples
     run.save_training(stage, name, trained, cost)
@@ -117,6 +176,11 @@ def train_network(session: Session, stage: str, name: str, multiply_adds: int, f
         validation_accuracy=trained.epochs[-1].validation_accuracy,
     )
     return True
+
+
+def networks(plan: Plan, stage: str) -> list[str]:
+    """Names of the networks of a stage, in the order in which they are trained."""
+    return [planned.name for planned in (plan.clusters if stage == "mothers" else plan.members)]
 
 
 def job_seed(seed: int, stage: str, name: str) -> int:

@@ -1,9 +1,10 @@
 """The run folder: which file stands where, and what is done already. The layout is a contract with the user.
 
-plan.json  settings.json  events.jsonl  scores.json  ensemble.onnx
+plan.json  settings.json  events.jsonl  scores.json  ensemble.onnx  ensemble.json
 mothers/CLUSTER/      mother.onnx (carved)  trained.onnx  training.json
 members/NAME/         hatched.onnx  certificate.json  trained.onnx  training.json
 independent/NAME/     start.onnx  trained.onnx  training.json
+independent/          ensemble.onnx  ensemble.json
 """
 
 from __future__ import annotations
@@ -58,6 +59,11 @@ class RunFolder:
     def ensemble_file(self) -> Path:
         """The ensemble graph."""
         return self.path / "ensemble.onnx"
+
+    @property
+    def settings_file(self) -> Path:
+        """Data and recipe that the run is trained with."""
+        return self.path / "settings.json"
 
     @property
     def scores_file(self) -> Path:
@@ -115,6 +121,11 @@ class RunFolder:
         onnx_file.write(trained.model, self.trained_file(stage, name))
         (folder / "checkpoint.npz").unlink(missing_ok=True)
 
+    def forget_training(self, stage: str, name: str) -> None:
+        """Remove a network's training, finished or not; its start file stays."""
+        for file in ("training.json", "trained.onnx", "checkpoint.npz"):
+            (self.folder(stage, name) / file).unlink(missing_ok=True)
+
     def hatched_from(self, name: str) -> str:
         """The hash of the mother that a member was hatched from, '' where it is not hatched."""
         if not (self.certificate_file(name).exists() and self.start_file("members", name).exists()):
@@ -138,10 +149,12 @@ class RunFolder:
         write_text(path, json.dumps(document, indent=1) + "\n")
 
     def clear(self) -> None:
-        """Remove what a run wrote here, and nothing else."""
+        """Remove what a run wrote here, and nothing else: a folder without a plan is left alone."""
+        if not self.plan_file.exists():
+            return
         for stage in STAGES:
             shutil.rmtree(self.path / stage, ignore_errors=True)
-        for name in ("plan.json", "settings.json", "scores.json", "ensemble.onnx", "events.jsonl"):
+        for name in ("settings.json", "scores.json", "ensemble.onnx", "ensemble.json", "events.jsonl", "plan.json"):
             (self.path / name).unlink(missing_ok=True)
 
 

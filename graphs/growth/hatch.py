@@ -16,7 +16,7 @@ from mnx.graphs.correspondence import Correspondence
 from mnx.graphs.describe import describe
 from mnx.graphs.errors import GraphError
 from mnx.graphs.growth.insert import Statistics, channel_statistics, identity, zero
-from mnx.graphs.growth.maps import GrowthMap, axis_map, growth_map, random_of
+from mnx.graphs.growth.maps import GrowthMap, axis_map, growth_map, random_of, reordering
 from mnx.graphs.growth.shares import placed, shared
 from mnx.graphs.kernels import Window, offsets, window
 from mnx.graphs.matching import How
@@ -57,7 +57,20 @@ def hatch(
         NotPreserved: the certificate fails.
     """
     grown, same, exact_modes = grow(mother, member, inputs[calibration], seed, split)
-    return Hatched(grown, certify(mother, grown, inputs, calibration, exact_modes, same))
+    again = partial(reordered, mother, inputs[calibration], seed)
+    return Hatched(grown, certify(mother, grown, inputs, calibration, exact_modes, same, again))
+
+
+def reordered(mother: Model, calibration: Array, seed: int) -> Model:
+    """The mother with the channels of every group in another order: her own function up to the order of sums."""
+    structure = describe(mother)
+    alignment, found = embed(structure, structure)
+    maps = {group: reordering(width, random_of(seed, f"order {group}")) for group, width in structure.groups.items()}
+    growth = _Growth(mother, structure, found, calibration, seed, "random", maps)
+    weights: dict[str, Array] = {}
+    for left, right in alignment.matches:
+        weights |= growth.parameters(right, {p.slot: mother.weights[p.name] for p in left.parameters}, window(left))
+    return mother.with_weights(weights)
 
 
 def grow(
@@ -127,6 +140,8 @@ class _Growth:
 
     def __post_init__(self) -> None:
         for group, width in self.found.carried.items():
+            if group in self.maps:
+                continue
             random = random_of(self.seed, self.member.name, f"group {group}")
             self.maps[group] = growth_map(width, self.member.groups[group], random)
 
@@ -172,5 +187,15 @@ class _Growth:
         shape = list(value.shape)
         shape[axis] = parameter.shape[axis]
         random = random_of(self.seed, self.member.name, parameter.name)
-        scale = np.float32(sqrt(2.0 / fan_in(op, parameter)))
-        return np.asarray(random.standard_normal(shape, dtype=np.float32) * scale)
+        return np.asarray(random.standard_normal(shape, dtype=np.float32) * self._scale(op, parameter, value))
+
+    def _scale(self, op: Op, parameter: Parameter, value: Array) -> Array:
+        """The size of draws: that of the mother's row, so that shares that cancel do not drown it in rounding.
+
+        Weight decay makes the rows before a normalisation far smaller than a fresh initialisation. Rows of nearly
+        nothing get a thousandth of a fresh one's size, so that copies differ even there.
+        """
+        fresh = sqrt(2.0 / fan_in(op, parameter))
+        rows = tuple(axis for axis, role in enumerate(parameter.roles) if role is not Role.PRODUCE)
+        size = np.sqrt(np.mean(np.square(value, dtype=np.float64), axis=rows, keepdims=True))
+        return np.asarray(np.clip(size, 1e-3 * fresh, fresh), dtype=np.float32)

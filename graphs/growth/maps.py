@@ -30,6 +30,11 @@ def growth_map(old: int, new: int, random: np.random.Generator) -> GrowthMap:
     return np.concatenate([np.arange(old), *repeats])[:new].astype(np.int64)
 
 
+def reordering(width: int, random: np.random.Generator) -> GrowthMap:
+    """The channels of a group in another order: a growth map that repeats none. Shape (width,)."""
+    return random.permutation(width).astype(np.int64)
+
+
 def axis_map(axis: Axis, maps: Mapping[int, GrowthMap], widths: Mapping[int, int]) -> GrowthMap:
     """The map of a whole axis, part by part, from the maps of its groups.
 

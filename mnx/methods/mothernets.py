@@ -41,9 +41,12 @@ def hatch_members(session: Session, untrained: bool = False) -> dict[str, Certif
         for cluster in session.plan.clusters:
             if session.run.training("mothers", cluster.name) is None:
                 raise MnxError(
-                    f"the mother of {cluster.name} is not trained: run 'mnx train --data D -o {session.run.path}' first, "
-                    "or look at untrained members with --untrained"
+                    f"the mother of {cluster.name} is not trained: run 'mnx train --data D -o {session.run.path}' "
+                    "first, or look at untrained members with --untrained"
                 )
+    for member in session.plan.members:
+        if session.run.hatched_from(member.name) != file_hash(_mother_file(session, member.cluster, untrained)):
+            _require_unchanged(member)
     inputs, calibration = calibration_inputs(session)
     found: dict[str, Certificate] = {}
     mothers: dict[str, tuple[Model, str]] = {}
@@ -54,7 +57,7 @@ def hatch_members(session: Session, untrained: bool = False) -> dict[str, Certif
         session.events.tick("hatch", network=member.name, done=number, total=len(session.plan.members))
         if session.run.hatched_from(member.name) == mother_hash:
             continue
-        hatched = hatch(mother, _member(member), inputs, calibration, session.plan.seed)
+        hatched = hatch(mother, onnx_file.read(Path(member.path)), inputs, calibration, session.plan.seed)
         document = {
             **hatched.certificate.to_json(),
             "mother_sha256": mother_hash,
@@ -88,15 +91,18 @@ def train_members(session: Session) -> list[str]:
 
 
 def _mother(session: Session, cluster: str, untrained: bool) -> tuple[Model, str]:
-    run = session.run
-    path = run.start_file("mothers", cluster) if untrained else run.trained_file("mothers", cluster)
+    path = _mother_file(session, cluster, untrained)
     return dataclasses.replace(onnx_file.read(path), name=cluster), file_hash(path)
 
 
-def _member(member: PlannedMember) -> Model:
+def _mother_file(session: Session, cluster: str, untrained: bool) -> Path:
+    run = session.run
+    return run.start_file("mothers", cluster) if untrained else run.trained_file("mothers", cluster)
+
+
+def _require_unchanged(member: PlannedMember) -> None:
     path = Path(member.path)
     if not path.is_file():
         raise MnxError(f"{member.name}: its file {path} is gone; put it back, or plan again without it")
     if file_hash(path) != member.sha256:
         raise MnxError(f"{path} has changed since it was planned: plan again with 'mnx mother ... --force'")
-    return onnx_file.read(path)

@@ -31,9 +31,11 @@ def load(path: Path) -> tuple[dict[str, Array], dict[str, Any]]:
         MnxError: the file is not a checkpoint.
     """
     try:
+        with zipfile.ZipFile(path):  # np.load takes other files too, and fails on them in many ways
+            pass
         with np.load(path, allow_pickle=False) as arrays:
             state = {name: arrays[name] for name in arrays.files}
-        record = json.loads(bytes(state.pop(_RECORD)).decode())
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        record = dict(json.loads(bytes(state.pop(_RECORD)).decode()))
+    except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
         raise MnxError(f"{path} is not a checkpoint of mnx ({error}); delete it to train this network afresh") from None
-    return state, dict(record)
+    return state, record

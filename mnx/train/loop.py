@@ -18,7 +18,7 @@ from mnx.graphs.model import Array, Model, model_hash
 from mnx.recipe import Recipe
 from mnx.train import checkpoint
 from mnx.train.schedule import Phase, next_phase
-from mnx.train.settings import StepSettings
+from mnx.train.settings import Diverged, StepSettings
 
 
 class Engine(Protocol):
@@ -137,6 +137,8 @@ def _epoch(job: Job, engine: Engine, data: Dataset, recipe: Recipe, phase: Phase
             accuracy=correct / seen,
         )
     accuracy, validation_loss = scored(engine.evaluate(data.x_validation), data.y_validation)
+    if not np.isfinite(validation_loss):
+        raise Diverged(job.model.name, (number + 1) * len(order), validation_loss)
     seconds = time.perf_counter() - start
     return Epoch(losses / seen, correct / seen, accuracy, validation_loss, phase.first, seconds)
 

@@ -40,21 +40,23 @@ def next_phase(recipe: Recipe, accuracies: Sequence[float], warmup: bool, anneal
     """
     epoch = len(accuracies)
     length = recipe.anneal if anneal else 0
-    start = constant_length(recipe, accuracies, recipe.epochs - length)
+    patience = recipe.patience if anneal else recipe.mother_patience
+    rise = recipe.warmup if warmup else 0
+    start = constant_length(recipe, accuracies, recipe.epochs - length, patience, rise)
     if start is not None and epoch >= start:
         into = epoch - start
         if into >= length:
             return Phase(0.0, 0.0, done=True)
         return Phase(recipe.lr * (1 - into / length), recipe.lr * (1 - (into + 1) / length))
-    rise = recipe.warmup if warmup else 0
     if epoch < rise:
-        return Phase(recipe.lr * epoch / rise, recipe.lr * (epoch + 1) / rise)
+        return Phase(recipe.lr * (epoch / rise), recipe.lr * ((epoch + 1) / rise))
     return Phase(recipe.lr, recipe.lr)
 
 
-def constant_length(recipe: Recipe, accuracies: Sequence[float], most: int) -> int | None:
-    """After how many epochs the constant phase ended, None while it goes on."""
+def constant_length(recipe: Recipe, accuracies: Sequence[float], most: int, patience: int, rise: int) -> int | None:
+    """After how many epochs the constant phase ended, None while it goes on. The `rise` before it tries no patience."""
     for epoch in range(1, len(accuracies) + 1):
-        if epoch >= most or flat_since(accuracies[:epoch]) >= max(recipe.patience, recipe.patience_share * epoch):
+        flat = min(flat_since(accuracies[:epoch]), epoch - rise)
+        if epoch >= most or flat >= max(patience, recipe.patience_share * epoch):
             return epoch
     return None

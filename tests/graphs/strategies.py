@@ -14,7 +14,6 @@ from mnx.graphs.model import Model, Shape
 from mnx.graphs.mother import mother_of, stand_in
 from mnx.graphs.ops.rule import Kind
 from mnx.graphs.parameters import parameters
-from mnx.graphs.run import run
 from mnx.graphs.structure import Structure
 from mnx.graphs.zoo.mlp import mlp
 from mnx.graphs.zoo.resnet import resnet
@@ -110,10 +109,3 @@ def batch_for(model: Model, seed: int, examples: int = 16) -> Array:
 def outline(structure: Structure) -> Outline:
     """Every op with the shapes of its parameters and the attributes that matter."""
     return [(op.op, tuple(p.shape for p in op.parameters), op.matching) for op in structure.ops()]
-
-
-def well_conditioned(mother: Model, batch: Array) -> bool:
-    """Whether no BatchNormalization divides by nearly nothing on a batch, which would blow up rounding errors."""
-    arriving = [node.inputs[0] for node in mother.nodes if node.op == "BatchNormalization"]
-    values = run(mother, batch, arriving, batch_statistics=True)
-    return all(value.var(axis=(0, *range(2, value.ndim))).min() > 0.03 for value in values.values())

@@ -12,7 +12,8 @@ from strategies import Array, batch_for, examples, trained
 from mnx.graphs.errors import GraphError, NotPreserved
 from mnx.graphs.growth.hatch import grow, hatch
 from mnx.graphs.model import Model
-from mnx.graphs.verify import TOLERANCE, Certificate, Check, Difference, Same, certify, difference
+from mnx.graphs.run import run
+from mnx.graphs.verify import ROUNDING, TOLERANCE, Certificate, Check, Difference, Same, certify, difference
 from mnx.graphs.zoo.mlp import mlp
 
 NAN, INF = float("nan"), float("inf")
@@ -144,6 +145,7 @@ def test_certificates_are_written_as_plain_json() -> None:
                     "tolerance": check.difference.tolerance,
                 },
                 "binding": True,
+                "rounding": None,
                 "passed": True,
             }
         ],
@@ -192,3 +194,47 @@ def test_a_certificate_needs_something_to_compare_on() -> None:
         certify(mother, member, {}, "real", exact, same)
     with pytest.raises(GraphError, match="the real inputs hold no example; give at least one example"):
         certify(mother, member, {"real": np.zeros((0, 4), np.float32)}, "real", exact, same)
+
+
+def normalised(seed: int = 0) -> Model:
+    return trained(mlp("m", 4, (3,), 3, batch_norm=True), seed)
+
+
+def moved(model: Model, by: float) -> Model:
+    """The model with its logits moved: a stand-in for rounding of a known size."""
+    name = model.nodes[-1].inputs[2]
+    return model.with_weights({name: model.weights[name] + np.float32(by)})
+
+
+def certified(by: float, rounding: float) -> Certificate:
+    mother = normalised()
+    inputs = {"real": batch_for(mother, 0)}
+
+    def in_batches(model: Model) -> Model:
+        return moved(model, rounding)
+
+    return certify(mother, moved(mother, by), inputs, "real", True, (), lambda: in_batches(mother))
+
+
+def test_rounding_never_excuses_eval_mode() -> None:
+    with pytest.raises(NotPreserved, match="eval"):
+        certified(by=1e-2, rounding=1e-2)
+
+
+@pytest.mark.parametrize("rounding, passes", [(1e-3, False), (2e-3, True)])
+def test_batch_statistics_may_differ_by_measured_rounding(
+    rounding: float, passes: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def eval_agrees(model: Model, batch: Array, batch_statistics: bool = False, **kwargs: object) -> dict[str, Array]:
+        return run(model if batch_statistics else normalised(), batch, batch_statistics=batch_statistics)
+
+    monkeypatch.setattr("mnx.graphs.verify.run", eval_agrees)
+    monkeypatch.setattr("mnx.graphs.verify.first_broken", lambda *_: "not looked for")
+    if not passes:
+        with pytest.raises(NotPreserved, match="batch statistics"):
+            certified(by=1e-2, rounding=rounding)
+        return
+    checks = {check.mode: check for check in certified(by=1e-2, rounding=rounding).checks}
+    assert checks["eval"].rounding is None
+    assert checks["batch statistics"].rounding == pytest.approx(rounding, rel=1e-3)
+    assert checks["batch statistics"].difference.tolerance == pytest.approx(ROUNDING * rounding, rel=1e-3)

@@ -1,0 +1,40 @@
+"""`mnx combine`: write the ensemble graph of a run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from mnx.cli.errors import Command
+from mnx.cli.options import json_option, quiet_option, run_option
+from mnx.cli.output import show
+from mnx.cli.progress import progress
+from mnx.ensemble import combine
+from mnx.pipeline import next_step
+from mnx.session import networks, open_session
+from mnx.workspace import RunFolder
+
+
+@click.command(cls=Command)
+@run_option
+@json_option
+@quiet_option
+def command(run: Path, as_json: bool, quiet: bool) -> None:
+    """Write one ensemble graph of all trained members.
+
+    It takes the members' input and gives the average of their probabilities. Its metadata say under mnx.scaling how
+    raw data become that input.
+
+    \b
+    Example:
+      mnx combine
+    """
+    folder = RunFolder(run)
+    with progress(quiet) as events:
+        session = open_session(folder, events)
+        target = combine(session)
+    names = networks(session.plan, "members")
+    size, following = target.stat().st_size, next_step(folder)
+    document = {"run": str(run), "file": str(target), "members": names, "bytes": size, "next": following}
+    show(document, as_json, f"{target} averages {len(names)} members ({size / 1e6:.1f} MB)", f"next: {following}")

@@ -1,0 +1,66 @@
+"""What the user sees of an error: one message on stderr, an exit code, and with --json a document on stdout."""
+
+from __future__ import annotations
+
+import errno
+import json
+from typing import Any, Final, NoReturn
+
+import click
+
+from mnx.errors import MnxError
+from mnx.graphs.errors import GraphError, NotPreserved
+
+COULD_NOT: Final = 1
+NOT_PRESERVED: Final = 3
+INTERRUPTED: Final = 130
+
+
+class Command(click.Command):
+    """A command whose errors are messages. What is not an error of the user's is a bug and shows its traceback."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Call the command."""
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:
+            raise
+        except NotPreserved as error:
+            _end(ctx, str(error), NOT_PRESERVED)
+        except (GraphError, MnxError) as error:
+            _end(ctx, str(error), COULD_NOT)
+        except OSError as error:
+            if error.errno is None:
+                raise
+            _end(ctx, _system_text(ctx, error), COULD_NOT)
+        except KeyboardInterrupt:
+            _end(ctx, f"interrupted{_resumption(ctx)}", INTERRUPTED)
+
+
+def _end(ctx: click.Context, message: str, code: int) -> NoReturn:
+    click.echo(f"Error: {message}", err=True)
+    if ctx.params.get("as_json"):
+        click.echo(json.dumps({"error": message}))
+    ctx.exit(code)
+
+
+def _system_text(ctx: click.Context, error: OSError) -> str:
+    where = f" ({error.filename})" if error.filename else ""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return f"the disk is full{where}: free some space{_resumption(ctx)}"
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return (
+            f"{error.filename or 'a file'} may not be read or written: change its permissions or choose another place"
+        )
+    return f"{error.filename}: {error.strerror}" if error.filename else str(error.strerror)
+
+
+def _resumption(ctx: click.Context) -> str:
+    """How to go on; commands without a run folder have nothing to go on with."""
+    if "run" not in ctx.params:
+        return ""
+    again = " without --force" if ctx.params.get("force") else ""
+    return (
+        f"; what was finished is kept in {ctx.params['run']}: the same command{again} goes on from there and ends with "
+        "the same result"
+    )

@@ -1,0 +1,75 @@
+"""`mnx hatch`: hatch the members of a run from their mothers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+
+from mnx.cli.errors import Command
+from mnx.cli.options import data_options, force_option, json_option, quiet_option, run_option
+from mnx.cli.output import Grid, grid, number, show, small
+from mnx.cli.progress import progress
+from mnx.pipeline import hatch_next, next_step
+from mnx.session import networks, open_session
+from mnx.workspace import RunFolder
+
+DRIFT = "drift: by batch statistics of data that inserted normalisation was not calibrated on; reported, not binding"
+
+
+@click.command(cls=Command)
+@click.option("--untrained", is_flag=True, help="Hatch from the carved mothers, for a look before any training.")
+@data_options
+@run_option
+@force_option("Hatch again, in place of what stands there.")
+@json_option
+@quiet_option
+def command(
+    untrained: bool, data: str | None, train_limit: int | None, run: Path, force: bool, as_json: bool, quiet: bool
+) -> None:
+    """Hatch every member from its mother, with a certificate for each.
+
+    A hatched member computes exactly its mother's function; the certificate is the measured proof, on random and on
+    real examples. Where it fails, nothing is written for that member and the exit code is 3.
+
+    \b
+    Example:
+      mnx hatch
+    """
+    folder = RunFolder(run)
+    with progress(quiet) as events:
+        session = open_session(folder, events, data, train_limit)
+        hatched = hatch_next(session, untrained, force)
+    names = networks(session.plan, "members")
+    certificates = {name: folder.read_json(folder.certificate_file(name)) for name in names}
+    following = next_step(folder)
+    document = {"run": str(run), "hatched": list(hatched), "certificates": certificates, "next": following}
+    source = "untrained mothers" if untrained else "trained mothers"
+    headline = (
+        f"hatched {len(hatched)} of {len(names)} members from {source}"
+        if hatched
+        else f"nothing to do: all {len(names)} members are hatched from {source}"
+    )
+    drift = any(not check["binding"] for each in certificates.values() for check in each["checks"])
+    notes = [DRIFT] if drift else []
+    show(document, as_json, headline, _table(certificates), *notes, f"next: {following}")
+
+
+def _table(certificates: Mapping[str, Mapping[str, Any]]) -> Grid:
+    made = grid("member", "inputs", "?>examples", "mode", ">largest\ndifference", ">tolerance", "")
+    for name, certificate in certificates.items():
+        for row, check in enumerate(certificate["checks"]):
+            passed, binding = check["passed"], check["binding"]
+            made.add(
+                name if row == 0 else "",
+                check["inputs"],
+                number(check["examples"]),
+                check["mode"],
+                small(check["difference"]["largest"]),
+                small(check["difference"]["tolerance"]),
+                ("equal" if passed else "differs") if binding else "drift",
+                style="" if binding else "dim",
+            )
+    return made

@@ -1,0 +1,90 @@
+"""`mnx mother`: find the mothers of an ensemble's members."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+
+import click
+
+from mnx.cli.errors import Command
+from mnx.cli.options import force_option, json_option, members_argument, planning_options, quiet_option, run_option
+from mnx.cli.output import Grid, Part, branch, grid, large, number, percent, show
+from mnx.cli.progress import progress
+from mnx.pipeline import next_step
+from mnx.plan import Plan
+from mnx.planning import keep, propose
+from mnx.workspace import RunFolder
+
+
+@click.command(cls=Command)
+@members_argument
+@planning_options
+@run_option
+@click.option("--dry-run", is_flag=True, help="Show the clusters and write nothing.")
+@force_option("Replace the run that stands in the folder.")
+@json_option
+@quiet_option
+def command(
+    members: tuple[Path, ...],
+    tau: float | None,
+    clusters: int | None,
+    seed: int | None,
+    run: Path,
+    dry_run: bool,
+    force: bool,
+    as_json: bool,
+    quiet: bool,
+) -> None:
+    """Find the mothers: cluster the members, carve a mother for each cluster.
+
+    A mother is the largest network that all members of her cluster contain. Written are plan.json and
+    mothers/CLUSTER/mother.onnx; nothing is trained.
+
+    \b
+    Example:
+      mnx mother members/*.onnx --tau 0.5
+    """
+    if tau is not None and clusters is not None:
+        raise click.UsageError("--tau and --clusters exclude each other: give one")
+    folder = RunFolder(run)
+    with progress(quiet) as events:
+        proposal = propose(members, folder, events, tau, clusters, seed, force)
+        plan = proposal.plan if dry_run else keep(proposal, folder, events.to(folder.events_file), force)
+    following = "the same without --dry-run" if dry_run else next_step(folder)
+    document = {"run": str(run), "written": not dry_run, "next": following, **plan.to_json()}
+    show(document, as_json, *plan_parts(plan), f"next: {following}")
+
+
+def plan_parts(plan: Plan) -> list[Part]:
+    """The clusters as a table, and what they come to."""
+    rule = ", ".join(f"{key} = {value}" for key, value in plan.rule.items())
+    mothers, members = sum(c.parameters for c in plan.clusters), sum(m.parameters for m in plan.members)
+    plural = "s" if len(plan.clusters) > 1 else ""
+    return [
+        f"{len(plan.members)} members in {len(plan.clusters)} cluster{plural} ({rule})",
+        _clusters(plan),
+        f"mothers have {number(mothers)} parameters, members {number(members)}; all trained parameters are counted",
+    ]
+
+
+def _clusters(plan: Plan) -> Grid:
+    made = grid("network", ">parameters", ">multiply-adds", ">from\nmother", "inserted ops")
+    for cluster in plan.clusters:
+        made.add(cluster.name, number(cluster.parameters), large(cluster.multiply_adds), "mother", style="bold")
+        for name in cluster.members:
+            member = next(each for each in plan.members if each.name == name)
+            made.add(
+                branch(name == cluster.members[-1]) + name,
+                number(member.parameters),
+                large(member.multiply_adds),
+                percent(member.share, 0),
+                _counted(op for _, op, _ in member.inserted),
+            )
+    return made
+
+
+def _counted(ops: Iterable[str]) -> str:
+    """`3 Conv, 3 Relu`."""
+    return ", ".join(f"{count} {op}" for op, count in Counter(ops).items())

@@ -1,0 +1,139 @@
+"""The options that commands share, each defined once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from mnx.pipeline import DEFAULT_RUN
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def members_argument(function: F) -> F:
+    """The members' files."""
+    return click.argument(
+        "members", nargs=-1, required=True, metavar="MEMBER.onnx...", type=click.Path(path_type=Path)
+    )(function)
+
+
+def run_option(function: F) -> F:
+    """-o/--run."""
+    return click.option(
+        "-o",
+        "--run",
+        metavar="DIR",
+        type=click.Path(file_okay=False, path_type=Path),
+        default=DEFAULT_RUN,
+        show_default=True,
+        help="The run folder.",
+    )(function)
+
+
+def planning_options(function: F) -> F:
+    """--tau, --clusters, --seed."""
+    return _all(
+        click.option(
+            "--tau",
+            type=float,
+            metavar="SHARE",
+            help="Fewest clusters whose mother has at least this share of every member's parameters.  [default: 0.5]",
+        ),
+        click.option(
+            "--clusters",
+            type=click.IntRange(min=1),
+            metavar="N",
+            help="So many clusters, with the most parameters in their mothers, instead.",
+        ),
+        seed_option("Of all that is drawn in this run.  [default: 0]"),
+    )(function)
+
+
+def data_options(function: F) -> F:
+    """--data, --train-limit."""
+    return _all(
+        click.option(
+            "--data",
+            metavar="DATA",
+            help="digits, a .npz file, or a folder: MNIST's files, CIFAR's binary files, or images by class.  "
+            "[default: what the run was trained with]",
+        ),
+        click.option("--train-limit", type=click.IntRange(min=2), metavar="N", help="Use at most N training examples."),
+    )(function)
+
+
+def training_options(function: F) -> F:
+    """--epochs, --set, --device, --threads."""
+    return _all(
+        click.option(
+            "--epochs",
+            type=click.IntRange(min=1),
+            metavar="N",
+            help="At most so many epochs a network; as --set epochs=N.",
+        ),
+        click.option(
+            "--set",
+            "settings",
+            multiple=True,
+            metavar="KEY=VALUE",
+            help="Set a key of the recipe (lr, batch, patience, anneal, weight_decay, ...); may be repeated.",
+        ),
+        click.option(
+            "--device", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True, help="Where to train."
+        ),
+        click.option(
+            "--threads", type=click.IntRange(min=1), metavar="N", help="Threads of the CPU.  [default: one a core]"
+        ),
+    )(function)
+
+
+def seed_option(text: str) -> Callable[[F], F]:
+    """--seed."""
+    return click.option("--seed", type=click.IntRange(min=0), metavar="N", help=text)
+
+
+def force_option(text: str) -> Callable[[F], F]:
+    """--force."""
+    return click.option("--force", is_flag=True, help=text)
+
+
+def json_option(function: F) -> F:
+    """--json."""
+    return click.option("--json", "as_json", is_flag=True, help="Print one JSON document and nothing else.")(function)
+
+
+def quiet_option(function: F) -> F:
+    """-q/--quiet."""
+    return click.option("-q", "--quiet", is_flag=True, help="Show no progress.")(function)
+
+
+def recipe_settings(settings: Sequence[str], epochs: int | None) -> dict[str, str]:
+    """What --set and --epochs say, as the recipe's keys and texts.
+
+    Raises:
+        click.UsageError: a setting is not KEY=VALUE, or a key is given twice.
+    """
+    found: dict[str, str] = {}
+    given = [*settings, *([f"epochs={epochs}"] if epochs is not None else [])]
+    for text in given:
+        key, equals, value = text.partition("=")
+        if not (equals and key.strip() and value.strip()):
+            raise click.UsageError(f"--set {text}: give KEY=VALUE, for example --set lr=0.01")
+        if key.strip() in found:
+            raise click.UsageError(f"'{key.strip()}' of the recipe is given twice")
+        found[key.strip()] = value.strip()
+    return found
+
+
+def _all(*options: Callable[[Any], Any]) -> Callable[[F], F]:
+    """Several options as one decorator, listed in this order in the help."""
+
+    def decorate(function: F) -> F:
+        for option in reversed(options):
+            function = option(function)
+        return function
+
+    return decorate

@@ -1,0 +1,78 @@
+"""`mnx run`: all stages in one command."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from mnx.cli.errors import Command
+from mnx.cli.options import (
+    data_options,
+    force_option,
+    json_option,
+    members_argument,
+    planning_options,
+    quiet_option,
+    recipe_settings,
+    run_option,
+    training_options,
+)
+from mnx.cli.output import show
+from mnx.cli.progress import progress
+from mnx.cli.report import report_parts
+from mnx.pipeline import COMPARISONS, begin, run_all
+from mnx.workspace import RunFolder
+
+
+@click.command(cls=Command)
+@members_argument
+@data_options
+@click.option(
+    "--compare", type=click.Choice(list(COMPARISONS)), help="Train every member from scratch too, to compare."
+)
+@planning_options
+@training_options
+@run_option
+@force_option("Replace the run that stands in the folder.")
+@json_option
+@quiet_option
+def command(
+    members: tuple[Path, ...],
+    data: str | None,
+    train_limit: int | None,
+    compare: str | None,
+    tau: float | None,
+    clusters: int | None,
+    seed: int | None,
+    epochs: int | None,
+    settings: tuple[str, ...],
+    device: str,
+    threads: int | None,
+    run: Path,
+    force: bool,
+    as_json: bool,
+    quiet: bool,
+) -> None:
+    """Do all of it: from member files to a trained, certified, scored ensemble.
+
+    Plans, trains the mothers, hatches and trains the members, combines and scores them. What is done already is not
+    done again: an interrupted run goes on with the same command and ends with the same weights.
+
+    \b
+    Example:
+      mnx run members/*.onnx --data digits --compare independent
+    """
+    if tau is not None and clusters is not None:
+        raise click.UsageError("--tau and --clusters exclude each other: give one")
+    folder, recipe = RunFolder(run), recipe_settings(settings, epochs)
+    with progress(quiet) as events:
+        session = begin(
+            members, folder, events, tau, clusters, seed, force, data, train_limit, recipe, device, threads, compare
+        )
+        document = run_all(session, compare)
+    show(
+        {"run": str(run), "ensemble_file": str(folder.ensemble_file), **document},
+        as_json,
+        *report_parts(document, folder),
+    )

@@ -1,0 +1,96 @@
+"""`mnx show`: the structure of one model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+from rich.text import Text
+
+from mnx.cli.errors import Command
+from mnx.cli.options import json_option
+from mnx.cli.output import Grid, grid, large, number, shape_text, show
+from mnx.graphs import onnx_file
+from mnx.graphs.describe import describe
+from mnx.graphs.structure import Op, Parallel, Series, Structure
+from mnx.graphs.structure_json import axes_text, kernel_of, structure_json, tied_axes, trained_count
+
+
+@click.command(cls=Command)
+@click.argument("model", metavar="MODEL.onnx", type=click.Path(path_type=Path))
+@json_option
+def command(model: Path, as_json: bool) -> None:
+    """Print a model's structure: ops, widths, kernels, costs, channel groups.
+
+    Axes that must have the same width share a channel group: g0, g1, ... A width may also be a product (g3*16, behind
+    a Flatten) or a sum (g1+g2, behind a Concat). Changes are what reading the file had to change.
+
+    \b
+    Example:
+      mnx show members/P64.onnx
+    """
+    read = onnx_file.read(model)
+    structure = describe(read)
+    document = {
+        **structure_json(structure),
+        "head": [node.op for node in read.head],
+        "metadata": dict(read.metadata),
+        "changes": list(read.changes),
+    }
+    port = read.inputs[0]
+    headline = (
+        f"{read.name}: {number(structure.parameter_count)} trained parameters, {large(structure.cost)} multiply-adds; "
+        f"input '{port.name}' {port.dtype} {shape_text(port.shape)}"
+    )
+    changes = [Text(f"changed while reading: {change}") for change in read.changes]
+    head = [Text(f"behind the logits: {', '.join(node.op for node in read.head)}")] if read.head else []
+    show(document, as_json, Text(headline), _tree(structure), *head, _groups(structure), *changes)
+
+
+def _tree(structure: Structure) -> Grid:
+    made = grid("op", "node", "width", ">output", ">kernel", ">parameters", ">mult-adds")
+    for prefix, op, label in _rows(structure.series, ""):
+        if op is None:
+            made.add(prefix + label, style="dim")
+            continue
+        count, cost = trained_count(op), op.rule.cost(op.site)
+        made.add(
+            prefix + op.op,
+            op.name,
+            axes_text(op.output)[0] if len(op.output) > 1 else "",
+            shape_text(op.shape),
+            shape_text(kernel_of(op)),
+            number(count) if count else "",
+            large(cost) if cost else "",
+        )
+    return made
+
+
+def _rows(series: Series, prefix: str) -> Iterator[tuple[str, Op | None, str]]:
+    """Every row of the tree: what stands before it, its op, or the label of a branch."""
+    for unit in series:
+        if not isinstance(unit, Parallel):
+            yield prefix, unit, ""
+            continue
+        for index, branch in enumerate(unit.branches):
+            yield prefix, None, ("┌ " if index == 0 else "├ ") + ("branch" if branch else "shortcut")
+            yield from _rows(branch, prefix + "│ ")
+        yield prefix + "└ ", unit.join, ""
+
+
+def _groups(structure: Structure) -> Grid:
+    made = grid("group", ">width", "ties")
+    for group, width in structure.groups.items():
+        made.add(f"g{group}", number(width), ", ".join(_ties(structure, group)))
+    return made
+
+
+def _ties(structure: Structure, group: int) -> list[str]:
+    """The axes that a group ties; a node's per-channel parameters together as 'node.*'."""
+    tied = dict.fromkeys(tied_axes(structure, group))
+    for op in structure.ops():
+        own = [f"{p.name}[0]" for p in op.parameters if len(p.shape) == 1]
+        if len(own) > 1 and all(name in tied for name in own):
+            tied = dict.fromkeys(f"{op.name}.*" if name in own else name for name in tied)
+    return list(tied)

@@ -1,0 +1,98 @@
+"""`mnx train`: train the next stage of a run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from mnx.cli.errors import Command
+from mnx.cli.options import (
+    data_options,
+    force_option,
+    json_option,
+    quiet_option,
+    recipe_settings,
+    run_option,
+    training_options,
+)
+from mnx.cli.output import Grid, grid, large, percent, seconds, show
+from mnx.cli.progress import progress
+from mnx.pipeline import next_step, open_training, train_next
+from mnx.session import networks
+from mnx.workspace import RunFolder, Training
+
+
+@click.command(cls=Command)
+@data_options
+@training_options
+@run_option
+@force_option("Train this stage again from its start.")
+@json_option
+@quiet_option
+def command(
+    data: str | None,
+    train_limit: int | None,
+    epochs: int | None,
+    settings: tuple[str, ...],
+    device: str,
+    threads: int | None,
+    run: Path,
+    force: bool,
+    as_json: bool,
+    quiet: bool,
+) -> None:
+    """Train the mothers, or the members once they are hatched.
+
+    A checkpoint is written after every epoch: an interrupted training goes on with the same command and ends with the
+    same weights. Data and recipe are kept with the run and need not be said again.
+
+    \b
+    Example:
+      mnx train --data digits --epochs 20
+    """
+    folder, recipe = RunFolder(run), recipe_settings(settings, epochs)
+    with progress(quiet) as events:
+        session = open_training(folder, events, data, train_limit, recipe, device, threads, force)
+        stage, trained = train_next(session)
+    following = next_step(folder)
+    found = {name: folder.training(stage, name) for name in networks(session.plan, stage)}
+    done = {name: training for name, training in found.items() if training is not None}
+    document = {
+        "run": str(run),
+        "stage": stage,
+        "trained": trained,
+        "networks": {name: _row(training) for name, training in done.items()},
+        "next": following,
+    }
+    headline = (
+        f"trained {len(trained)} of {len(found)} {stage}" if trained else f"nothing to do: all {stage} are trained"
+    )
+    show(document, as_json, headline, _table(stage, done), f"next: {following}")
+
+
+def _row(training: Training) -> dict[str, float]:
+    last = training.epochs[-1]
+    return {
+        "epochs": len(training.epochs),
+        "samples": training.samples,
+        "seconds": training.seconds,
+        "multiply_adds": training.multiply_adds,
+        "validation_accuracy": last.validation_accuracy,
+        "validation_loss": last.validation_loss,
+    }
+
+
+def _table(stage: str, done: dict[str, Training]) -> Grid:
+    made = grid(stage, ">epochs", ">time", ">multiply-adds", ">validation\naccuracy", "?>validation\nloss")
+    for name, training in done.items():
+        last = training.epochs[-1]
+        made.add(
+            name,
+            str(len(training.epochs)),
+            seconds(training.seconds),
+            large(training.multiply_adds),
+            percent(last.validation_accuracy),
+            f"{last.validation_loss:.4f}",
+        )
+    return made

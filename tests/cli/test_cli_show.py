@@ -1,0 +1,139 @@
+"""The commands that only look: show, ops, zoo, doctor; and progress."""
+
+import io
+import json
+from pathlib import Path
+
+import pytest
+from calling import Call
+from rich.console import Console
+
+from mnx import diagnosis
+from mnx.cli.output import Grid, large, percent, seconds
+from mnx.cli.progress import Bar
+from mnx.errors import MnxError
+from mnx.graphs import onnx_file
+from mnx.graphs.ops.table import RULES
+from mnx.graphs.zoo.ensembles import ENSEMBLES, ensemble
+
+
+def test_show_prints_the_tree_and_the_groups(call: Call, tmp_path: Path) -> None:
+    onnx_file.write(ensemble("resnet")[0], tmp_path / "R8.onnx")
+    out = call("show", "R8.onnx").out
+    assert "19,810 trained parameters" in out
+    lines = [line.rstrip() for line in out.splitlines()]
+    assert any(line.startswith("├ shortcut") for line in lines)
+    assert any(line.startswith("└ Add") and "block1_1.add" in line for line in lines)
+    group = next(line for line in lines if line.startswith("g0 "))
+    assert "stem.weight[0], stem_norm.*, block1_1.first.weight[1]" in group
+    document = json.loads(call("show", "R8.onnx", "--json").out)
+    assert document["parameters"] == 19810
+    assert document["changes"] == []
+
+
+def test_show_tells_of_a_head(call: Call, members: list[Path], tmp_path: Path) -> None:
+    call("run", *members, "--data", "digits", "--epochs", "2", "-q")
+    document = json.loads(call("show", members[0], "--json").out)
+    assert document["head"] == []
+    assert call("show", "mnx-run/ensemble.onnx").code == 1  # Mean and Softmax inside a graph have no rule
+
+
+def test_ops_lists_every_rule(call: Call) -> None:
+    document = json.loads(call("ops", "--json").out)["ops"]
+    assert set(document) == set(RULES)
+    assert document["Conv"]["parameters"][0] == {
+        "input": 1,
+        "kind": "weight",
+        "axes": ["produce", "contract", "kernel"],
+    }
+    assert document["Add"]["commutative"] and not document["Add"]["identity"]
+    assert all(name in call("ops").out for name in RULES)
+
+
+def test_zoo_lists_and_writes(call: Call, tmp_path: Path) -> None:
+    listed = json.loads(call("zoo", "--json").out)
+    assert set(listed) == set(ENSEMBLES)
+    assert listed["mlp"]["P64"]["parameters"] == 4810
+    assert not list(tmp_path.iterdir())
+    done = json.loads(call("zoo", "mlp", "--output", "m", "--classes", "3", "--input", "2,5,5", "--json").out)
+    model = onnx_file.read(tmp_path / done["files"][0])
+    assert model.inputs[0].shape == (2, 5, 5)
+    assert model.outputs[0].shape == (3,)
+    assert call("zoo", "mpl", "--output", "m").code == 1
+
+
+def test_doctor_trains_a_step(call: Call) -> None:
+    found = call("doctor", "--json")
+    assert found.code == 0
+    document = json.loads(found.out)
+    assert document["ready"]
+    assert document["engines"][0] == {"engine": "ort", "device": "cpu", "works": True, "reason": ""}
+    text = call("doctor").out
+    assert "training on the CPU works" in text
+    assert "numpy" in text
+
+
+def test_doctor_says_what_is_missing(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(*arguments: object) -> None:
+        raise MnxError("there is no runtime")
+
+    monkeypatch.setattr(diagnosis, "engine", missing)
+    found = call("doctor", "--json")
+    assert found.code == 1
+    document = json.loads(found.out)
+    assert {engine["reason"] for engine in document["engines"]} == {"there is no runtime"}
+    assert any("pip install" in line for line in document["advice"])
+
+
+@pytest.mark.parametrize(
+    ("installed", "words"),
+    [
+        ({"onnxruntime": "1.20", "onnxruntime-training-cpu": "1.19.2"}, "install the same module over each other"),
+        ({"onnxruntime": "1.20"}, "pip uninstall -y onnxruntime; pip install 'mothernets[cpu]'"),
+        ({}, "no onnxruntime that trains: pip install 'mothernets[cpu]'"),
+    ],
+)
+def test_doctor_warns_of_the_wrong_runtimes(
+    installed: dict[str, str], words: str, call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(diagnosis, "_version", installed.get)
+    assert any(words in line for line in json.loads(call("doctor", "--json").out)["advice"])
+
+
+def test_progress_is_on_stderr_and_can_be_silenced(call: Call, members: list[Path]) -> None:
+    loud = call("mother", *members)
+    assert "cluster1: 4,810 parameters for P64, P96, P64-64" in loud.err
+    assert not call("mother", *members, "-o", "other", "-q").err
+
+
+def test_the_bar_shows_stage_network_epoch_and_what_is_finished() -> None:
+    written = io.StringIO()
+    with Bar(Console(file=written, force_terminal=True, width=100)) as bar:
+        bar({"event": "read", "network": "P64", "done": 1, "total": 2})
+        bar({"event": "start", "stage": "members", "network": "P64", "limit": 9, "number": 2, "total": 5})
+        for step in (1, 2):
+            common = {"event": "step", "stage": "members", "network": "P64", "epoch": 3, "steps": 4}
+            bar({**common, "step": step, "loss": 0.5, "accuracy": 0.75})
+        finished = {"event": "trained", "stage": "members", "network": "P64", "epochs": 9}
+        bar({**finished, "validation_accuracy": 0.9, "seconds": 1.25})
+    text = written.getvalue()
+    assert "members P64 (2/5)" in text
+    assert "epoch 3/9  loss 0.500  accuracy 75.0 %" in text
+    assert "members P64: trained, 9 epochs, validation 90.0 %, 1.25 s" in text
+
+
+def test_narrow_terminals_lose_optional_columns_first() -> None:
+    table = Grid(("name", ">number", "?>luxury"))
+    table.add("P64", "12345", "67890", style="bold")
+    for width, expected in ((80, True), (14, False)):
+        console = Console(width=width, file=io.StringIO())
+        headers = [str(column.header) for column in table.fitted(console).columns]
+        assert ("luxury" in headers) is expected
+        assert "number" in headers
+
+
+def test_numbers_are_written_alike() -> None:
+    assert [large(value) for value in (7, 4736, 17000, 2846146560)] == ["7", "4.74 k", "17.0 k", "2.85 G"]
+    assert [large(value) for value in (999_400, 999_600, 1.3e18)] == ["999 k", "1.00 M", "1.30 E"]
+    assert [seconds(value) for value in (0.5, 12.34, 75, 3723)] == ["0.50 s", "12.3 s", "1:15 min", "1:02:03 h"]
+    assert percent(0.9634) == "96.3 %"
