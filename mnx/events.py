@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -28,8 +29,8 @@ class Events:
         event = {"time": round(time.time(), 3), "event": kind, **fields}
         if self._path is not None:
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            with self._path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(event) + "\n")
+            with self._path.open("ab") as file:
+                file.write(_missing_newline(self._path) + json.dumps(event).encode() + b"\n")
         self._show(event)
 
     def tick(self, kind: str, **fields: Any) -> None:
@@ -39,3 +40,12 @@ class Events:
     def _show(self, event: Event) -> None:
         for listener in self._listeners:
             listener(event)
+
+
+def _missing_newline(path: Path) -> bytes:
+    """What ends a line that a kill has torn, so that the next one stays whole."""
+    with path.open("rb") as file:
+        if not file.seek(0, os.SEEK_END):
+            return b""
+        file.seek(-1, os.SEEK_END)
+        return b"" if file.read(1) == b"\n" else b"\n"

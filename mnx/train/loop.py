@@ -18,7 +18,7 @@ from mnx.graphs.model import Array, Model, model_hash
 from mnx.recipe import Recipe
 from mnx.train import checkpoint
 from mnx.train.schedule import Phase, next_phase
-from mnx.train.settings import Diverged, StepSettings
+from mnx.train.settings import StepSettings
 
 
 class Engine(Protocol):
@@ -136,9 +136,13 @@ def _epoch(job: Job, engine: Engine, data: Dataset, recipe: Recipe, phase: Phase
             loss=losses / seen,
             accuracy=correct / seen,
         )
-    accuracy, validation_loss = scored(engine.evaluate(data.x_validation), data.y_validation)
-    if not np.isfinite(validation_loss):
-        raise Diverged(job.model.name, (number + 1) * len(order), validation_loss)
+    logits = engine.evaluate(data.x_validation)
+    if not np.isfinite(logits).all():
+        raise MnxError(
+            f"training {job.model.name} diverged: after epoch {number + 1} its outputs for validation examples are not "
+            "finite; lower the learning rate, or clip gradients"
+        )
+    accuracy, validation_loss = scored(logits, data.y_validation)
     seconds = time.perf_counter() - start
     return Epoch(losses / seen, correct / seen, accuracy, validation_loss, phase.first, seconds)
 

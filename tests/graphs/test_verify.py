@@ -206,7 +206,7 @@ def moved(model: Model, by: float) -> Model:
     return model.with_weights({name: model.weights[name] + np.float32(by)})
 
 
-def certified(by: float, rounding: float) -> Certificate:
+def certified_with_rounding(by: float, rounding: float) -> Certificate:
     mother = normalised()
     inputs = {"real": batch_for(mother, 0)}
 
@@ -218,7 +218,7 @@ def certified(by: float, rounding: float) -> Certificate:
 
 def test_rounding_never_excuses_eval_mode() -> None:
     with pytest.raises(NotPreserved, match="eval"):
-        certified(by=1e-2, rounding=1e-2)
+        certified_with_rounding(by=1e-2, rounding=1e-2)
 
 
 @pytest.mark.parametrize("rounding, passes", [(1e-3, False), (2e-3, True)])
@@ -232,9 +232,9 @@ def test_batch_statistics_may_differ_by_measured_rounding(
     monkeypatch.setattr("mnx.graphs.verify.first_broken", lambda *_: "not looked for")
     if not passes:
         with pytest.raises(NotPreserved, match="batch statistics"):
-            certified(by=1e-2, rounding=rounding)
+            certified_with_rounding(by=1e-2, rounding=rounding)
         return
-    checks = {check.mode: check for check in certified(by=1e-2, rounding=rounding).checks}
+    checks = {check.mode: check for check in certified_with_rounding(by=1e-2, rounding=rounding).checks}
     assert checks["eval"].rounding is None
     assert checks["batch statistics"].rounding == pytest.approx(rounding, rel=1e-3)
     assert checks["batch statistics"].difference.tolerance == pytest.approx(ROUNDING * rounding, rel=1e-3)
