@@ -9,8 +9,7 @@ MNX := $(BIN)/mnx
 PYTHON ?= $(shell python3.11 -c 'print("python3.11")' 2>/dev/null || echo python3)
 
 # On Linux this version from the public index brings CUDA libraries, some gigabytes. The tests need none of them: TORCH
-# may be the path or address of a CPU wheel, or pip's arguments for one, such as
-# TORCH='torch==2.13.0 --index-url https://download.pytorch.org/whl/cpu'.
+# may be the path of a CPU wheel, or pip's arguments for one.
 TORCH ?= torch==2.13.0
 
 .DEFAULT_GOAL := help
@@ -34,7 +33,7 @@ test: $(VENV)/.torch ## all tests, also those against torch, with their coverage
 	$(BIN)/python -m pytest --cov --cov-report=term
 
 demo: $(VENV)/.installed ## train a small VGG ensemble on handwritten digits, against independent training
-	$(MNX) zoo v5 --output demo/members --force
+	$(MNX) zoo v5-bn --output demo/members --force
 	$(MNX) run demo/members/*.onnx --data digits --run demo/run --compare independent
 
 bench: $(VENV)/.torch ## run the scripts in benchmarks/, one after the other
