@@ -1,0 +1,97 @@
+"""Networks that train in a blink, data that they can learn, and what these tests compare of a training."""
+
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from hypothesis import HealthCheck, settings
+
+from mnx.data.dataset import Dataset
+from mnx.data.scaling import Scaling
+from mnx.events import Events
+from mnx.graphs.builder import Builder
+from mnx.graphs.model import Array, Model, Port
+from mnx.graphs.zoo.mlp import mlp
+from mnx.graphs.zoo.vgg import vgg
+from mnx.recipe import Recipe
+from mnx.train.engines import engine
+from mnx.train.loop import Job, Trained, train
+
+SHAPE = (1, 4, 4)
+CLASSES = 3
+RECIPE = Recipe(lr=0.1, batch=16, epochs=4, patience=4, anneal=2)
+
+make = partial(engine, "ort", "cpu", 1)
+
+
+def examples(count: int) -> settings:
+    """Settings of a property that is tried `count` times, always on the same examples."""
+    return settings(
+        max_examples=count,
+        deadline=None,
+        derandomize=True,
+        database=None,
+        suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+    )
+
+
+def plain() -> Model:
+    """A perceptron with nothing random and no statistics."""
+    return mlp("plain", SHAPE, (8,), CLASSES)
+
+
+def with_norm() -> Model:
+    """A VGG network with BatchNormalization, whose statistics training moves."""
+    return vgg("norm", [[(3, 4)], [(3, 6)]], CLASSES, SHAPE, (8,), batch_norm=True)
+
+
+def with_dropout() -> Model:
+    """A perceptron with Dropout, whose masks training draws."""
+    random = np.random.default_rng(0)
+    builder = Builder()
+    first = builder.weight("first", random.standard_normal((16, 16), np.float32) * np.float32(0.3))
+    x = builder.add("Flatten", "x", axis=1)
+    x = builder.add("Gemm", x, first, builder.weight("first_bias", np.zeros(16, np.float32)), transB=1)
+    x = builder.add("Dropout", builder.add("Relu", x), builder.weight("ratio", np.array(0.5, np.float32)))
+    last = builder.weight("last", random.standard_normal((CLASSES, 16), np.float32) * np.float32(0.3))
+    logits = builder.add("Gemm", x, last, builder.weight("last_bias", np.zeros(CLASSES, np.float32)), transB=1)
+    return builder.model("dropout", [Port("x", "float32", SHAPE)], [Port(logits, "float32", (CLASSES,))])
+
+
+MODELS = {"plain": plain, "norm": with_norm, "dropout": with_dropout}
+
+
+def separable(n: int = 80, seed: int = 0, scale: float = 1.0) -> Dataset:
+    """Data of `CLASSES` well separated clouds: `n` training examples, half as many to validate and to test."""
+    random = np.random.default_rng(seed)
+    centres = random.standard_normal((CLASSES, *SHAPE)) * 2
+
+    def drawn(count: int) -> tuple[Array, Array]:
+        y = np.arange(count) % CLASSES
+        x = centres[y] + 0.3 * random.standard_normal((count, *SHAPE))
+        return (x * scale).astype(np.float32), y.astype(np.int64)
+
+    parts = [*drawn(n), *drawn(n // 2), *drawn(n // 2)]
+    scaling = Scaling(SHAPE, (0, 1, 2), None, None, (), (), SHAPE)
+    return Dataset("clouds", *parts, CLASSES, scaling, f"clouds-{n}-{seed}-{scale}")
+
+
+def job(model: Model, folder: Path, seed: int = 5, fresh: bool = True, anneal: bool = True) -> Job:
+    """The training of one network as a member."""
+    return Job("members", model.name, model, folder, seed, fresh, anneal)
+
+
+def train_in(folder: Path, model: Model, recipe: Recipe = RECIPE, events: Events | None = None) -> Trained:
+    """Train a network on `separable` data, with its checkpoint in `folder`."""
+    return train(job(model, folder), separable(), recipe, make, events or Events())
+
+
+def same_bits(one: Mapping[str, Array], other: Mapping[str, Array]) -> bool:
+    """Whether two sets of arrays are equal to the last bit, types and shapes included."""
+    return one.keys() == other.keys() and all(
+        one[name].dtype == other[name].dtype
+        and one[name].shape == other[name].shape
+        and one[name].tobytes() == other[name].tobytes()
+        for name in one
+    )
