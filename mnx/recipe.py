@@ -19,6 +19,7 @@ class Recipe:
         lr: learning rate of the constant phase.
         batch: examples a step.
         epochs: the most epochs a network may take, the falling phase included.
+        grace: epochs before a freshly drawn network is judged at all; a hatched one begins where learning is even.
         patience: the least number of epochs without a better validation accuracy that ends the constant phase.
         patience_share: that number as a share of the epochs so far, where this is more: a network that still learns
             after many epochs is given more time, one that began well is not kept.
@@ -35,9 +36,10 @@ class Recipe:
     lr: float = 0.05
     batch: int = 128
     epochs: int = 60
-    patience: int = 3
+    grace: int = 6
+    patience: int = 1
     patience_share: float = 0.3
-    mother_patience: int = 8
+    mother_patience: int = 4
     anneal: int = 4
     warmup: int = 1
     momentum: float = 0.9
@@ -70,6 +72,7 @@ RANGES: Mapping[str, tuple[Callable[[Any], bool], str]] = {
     "lr": (lambda value: 0 < value < 100, "a number above 0 and below 100"),
     "batch": (lambda value: value >= 1, "a whole number, 1 or more"),
     "epochs": (lambda value: value >= 1, "a whole number, 1 or more"),
+    "grace": (lambda value: value >= 0, "a whole number, 0 or more"),
     "patience": (lambda value: value >= 1, "a whole number, 1 or more"),
     "patience_share": (lambda value: 0 <= value < 1, "a number in [0, 1)"),
     "mother_patience": (lambda value: value >= 1, "a whole number, 1 or more"),

@@ -12,7 +12,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -108,8 +108,9 @@ class RunFolder:
         return Training(**{**document, "epochs": tuple(Epoch(**epoch) for epoch in document["epochs"])})
 
     def save_training(self, stage: str, name: str, trained: Trained, multiply_adds: int) -> None:
-        """Write a trained network; its record comes first, the network last, so that the pair is whole."""
+        """Write a trained network; its record goes first and comes last, so that it never stands beside another one."""
         folder = self.folder(stage, name)
+        (folder / "training.json").unlink(missing_ok=True)
         document = {
             "start": file_hash(self.start_file(stage, name)),
             "multiply_adds": multiply_adds,
@@ -117,8 +118,8 @@ class RunFolder:
             "seconds": trained.seconds,
             "epochs": [dataclasses.asdict(epoch) for epoch in trained.epochs],
         }
-        self.write_json(folder / "training.json", document)
         onnx_file.write(trained.model, self.trained_file(stage, name))
+        self.write_json(folder / "training.json", document)
         (folder / "checkpoint.npz").unlink(missing_ok=True)
 
     def forget_training(self, stage: str, name: str) -> None:
@@ -141,7 +142,7 @@ class RunFolder:
         """
         try:
             return dict(json.loads(path.read_text(encoding="utf-8")))
-        except ValueError as error:
+        except (ValueError, TypeError) as error:
             raise MnxError(f"{path} is broken ({error}); delete it to make it again") from None
 
     def write_json(self, path: Path, document: Any) -> None:
@@ -152,10 +153,28 @@ class RunFolder:
         """Remove what a run wrote here, and nothing else: a folder without a plan is left alone."""
         if not self.plan_file.exists():
             return
-        for stage in STAGES:
-            shutil.rmtree(self.path / stage, ignore_errors=True)
-        for name in ("settings.json", "scores.json", "ensemble.onnx", "ensemble.json", "events.jsonl", "plan.json"):
-            (self.path / name).unlink(missing_ok=True)
+        for stage, start in STAGES.items():
+            written = (start, "trained.onnx", "training.json", "certificate.json", "checkpoint.npz")
+            for folder in [path for path in (self.path / stage).glob("*") if path.is_dir()]:
+                _remove(folder, written)
+                _remove_empty(folder)
+            if (self.path / stage).is_dir():
+                _remove(self.path / stage, ("ensemble.onnx", "ensemble.json"))
+                _remove_empty(self.path / stage)
+        names = ("settings.json", "scores.json", "ensemble.onnx", "ensemble.json", "events.jsonl", "plan.json")
+        _remove(self.path, names)
+
+
+def _remove(folder: Path, names: Sequence[str]) -> None:
+    """Remove these files, and what a killed writer left of them."""
+    for name in map(Path, names):
+        for path in (folder / name, *folder.glob(f".{name.stem}.{'[0-9a-f]' * 8}{name.suffix}")):
+            path.unlink(missing_ok=True)
+
+
+def _remove_empty(folder: Path) -> None:
+    if not any(folder.iterdir()):
+        folder.rmdir()
 
 
 def file_hash(path: Path) -> str:

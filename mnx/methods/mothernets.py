@@ -64,6 +64,7 @@ def hatch_members(session: Session, untrained: bool = False) -> dict[str, Certif
             "member_sha256": member.sha256,
             "versions": {"mnx": __version__, "onnxruntime": runtime_version()},
         }
+        session.run.certificate_file(member.name).unlink(missing_ok=True)  # never beside another network than its own
         onnx_file.write(hatched.model, session.run.start_file("members", member.name))
         session.run.write_json(session.run.certificate_file(member.name), document)
         session.events.record("hatched", network=member.name, largest=hatched.certificate.largest)

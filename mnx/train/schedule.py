@@ -29,20 +29,20 @@ def flat_since(accuracies: Sequence[float]) -> int:
     return len(accuracies) - 1 - accuracies.index(max(accuracies)) if accuracies else 0
 
 
-def next_phase(recipe: Recipe, accuracies: Sequence[float], warmup: bool, anneal: bool) -> Phase:
+def next_phase(recipe: Recipe, accuracies: Sequence[float], fresh: bool, anneal: bool) -> Phase:
     """What to do after epochs with these validation accuracies.
 
     Args:
         recipe: gives rates and lengths.
         accuracies: validation accuracy after each epoch so far.
-        warmup: whether the rate rises first (freshly drawn networks).
-        anneal: whether it falls at the end (all but mothers).
+        fresh: whether the network began with freshly drawn weights: its rate rises first, and it has a time of grace.
+        anneal: whether the rate falls at the end (all but mothers).
     """
     epoch = len(accuracies)
     length = recipe.anneal if anneal else 0
     patience = recipe.patience if anneal else recipe.mother_patience
-    rise = recipe.warmup if warmup else 0
-    start = constant_length(recipe, accuracies, recipe.epochs - length, patience, rise)
+    rise, grace = (recipe.warmup, max(recipe.warmup, recipe.grace)) if fresh else (0, 0)
+    start = constant_length(recipe, accuracies, recipe.epochs - length, patience, grace)
     if start is not None and epoch >= start:
         into = epoch - start
         if into >= length:
@@ -53,10 +53,10 @@ def next_phase(recipe: Recipe, accuracies: Sequence[float], warmup: bool, anneal
     return Phase(recipe.lr, recipe.lr)
 
 
-def constant_length(recipe: Recipe, accuracies: Sequence[float], most: int, patience: int, rise: int) -> int | None:
-    """After how many epochs the constant phase ended, None while it goes on. The `rise` before it tries no patience."""
+def constant_length(recipe: Recipe, accuracies: Sequence[float], most: int, patience: int, grace: int) -> int | None:
+    """After how many epochs the constant phase ended, None while it goes on. The first `grace` try no patience."""
     for epoch in range(1, len(accuracies) + 1):
-        flat = min(flat_since(accuracies[:epoch]), epoch - rise)
+        flat = min(flat_since(accuracies[:epoch]), epoch - grace)
         if epoch >= most or flat >= max(patience, recipe.patience_share * epoch):
             return epoch
     return None

@@ -72,9 +72,9 @@ def separable(n: int = 80, seed: int = 0, scale: float = 1.0) -> Dataset:
         x = centres[y] + 0.3 * random.standard_normal((count, *SHAPE))
         return (x * scale).astype(np.float32), y.astype(np.int64)
 
-    parts = [*drawn(n), *drawn(n // 2), *drawn(n // 2)]
+    train, validation, test = drawn(n), drawn(n // 2), drawn(n // 2)
     scaling = Scaling(SHAPE, (0, 1, 2), None, None, (), (), SHAPE)
-    return Dataset("clouds", *parts, CLASSES, scaling, f"clouds-{n}-{seed}-{scale}")
+    return Dataset("clouds", *train, *validation, *test, CLASSES, scaling, f"clouds-{n}-{seed}-{scale}")
 
 
 def job(model: Model, folder: Path, seed: int = 5, fresh: bool = True, anneal: bool = True) -> Job:

@@ -131,7 +131,7 @@ def test_a_writer_that_dies_leaves_the_old_one(call: str, tmp_path: Path, monkey
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(*((os, "fsync") if call == "fsync" else (Path, "replace")), killed)
+        patch.setattr(os if call == "fsync" else Path, call, killed)
         with pytest.raises(KeyboardInterrupt):
             checkpoint.save(path, {"step": np.array(2)}, {})
     state, record = checkpoint.load(path)

@@ -15,6 +15,7 @@ ILLEGAL: dict[str, list[Any]] = {
     "lr": [0.0, -0.1, 100.0, NAN, INF],
     "batch": [0, -1],
     "epochs": [0, -3],
+    "grace": [-1],
     "patience": [0],
     "patience_share": [-0.1, 1.0, NAN],
     "mother_patience": [0],
@@ -30,6 +31,7 @@ LEGAL: dict[str, list[Any]] = {
     "lr": [1e-9, 99.0],
     "batch": [1, 10**6],
     "epochs": [5],
+    "grace": [0, 100],
     "patience": [1],
     "patience_share": [0.0, 0.99],
     "mother_patience": [1],
@@ -83,7 +85,7 @@ def test_truth_is_true_or_false() -> None:
 
 
 def test_an_unknown_key_is_refused_with_those_there_are() -> None:
-    with pytest.raises(MnxError, match="unknown key 'learning_rate'; there are lr, batch, epochs, .*label_smoothing"):
+    with pytest.raises(MnxError, match=r"unknown key 'learning_rate'; there are lr, batch, epochs, .*label_smoothing"):
         recipe({"learning_rate": "0.1"})
 
 
@@ -103,7 +105,7 @@ def test_few_epochs_alone_shorten_the_falling_phase(epochs: int, anneal: int) ->
 
 
 def test_nesterov_without_momentum_is_refused_before_training() -> None:
-    with pytest.raises(MnxError, match="momentum = 0 .*give nesterov = false too"):
+    with pytest.raises(MnxError, match=r"momentum = 0 .*give nesterov = false too"):
         recipe({"momentum": "0"})
     assert recipe({"momentum": "0", "nesterov": "false"}).step().momentum == 0
 

@@ -1,0 +1,178 @@
+"""Clusters: the paper's golden ensemble, feasible final mothers, and the best partition there is."""
+
+from collections.abc import Callable, Sequence
+from itertools import combinations, pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from small_training import examples
+
+from mnx.cluster import Cluster, Member, by_count, by_tau
+from mnx.errors import MnxError
+from mnx.graphs.errors import GraphError
+from mnx.graphs.model import Model
+from mnx.graphs.mother import embed, mother_of, stand_in
+from mnx.graphs.zoo.ensembles import ensemble
+from mnx.graphs.zoo.mlp import mlp
+from mnx.graphs.zoo.resnet import resnet
+from mnx.graphs.zoo.vgg import v5, vgg
+
+SHAPE = (1, 4, 4)
+SHARES = {"V13": 0.58, "V16": 0.58, "V16A": 0.60, "V16B": 0.56, "V19": 0.54}
+WIDTHS = st.lists(st.integers(1, 12), min_size=1, max_size=3)
+LAYER = st.tuples(st.sampled_from([1, 3, 5]), st.integers(1, 6))
+BLOCK = st.lists(LAYER, min_size=1, max_size=3)
+
+
+def members_of(models: Sequence[Model]) -> list[Member]:
+    return [stand_in(model) for model in models]
+
+
+def perceptrons(hidden: Sequence[Sequence[int]]) -> list[Model]:
+    return [mlp(f"p{number}", SHAPE, widths, 3) for number, widths in enumerate(hidden)]
+
+
+def names(clusters: Sequence[Cluster]) -> list[list[str]]:
+    return [[member.name for member in cluster.members] for cluster in clusters]
+
+
+def waste(clusters: Sequence[Cluster]) -> int:
+    return sum(
+        member.parameter_count - cluster.structure.parameter_count for cluster in clusters for member in cluster.members
+    )
+
+
+@st.composite
+def mixtures(draw: st.DrawFn) -> list[Model]:
+    """Two to five members of one or several kinds on one input."""
+    builders: dict[str, Callable[[str], Model]] = {
+        "mlp": lambda name: mlp(name, SHAPE, draw(WIDTHS), 3, batch_norm=draw(st.booleans())),
+        "vgg": lambda name: vgg(name, [draw(BLOCK), draw(BLOCK)], 3, SHAPE, [draw(st.integers(1, 6))]),
+        "resnet": lambda name: resnet(name, [draw(st.integers(1, 3)), 1], draw(st.integers(1, 4)), 3, SHAPE),
+    }
+    kinds = draw(st.lists(st.sampled_from(sorted(builders)), min_size=2, max_size=5))
+    return [builders[kind](f"{kind}{number}") for number, kind in enumerate(kinds)]
+
+
+def test_v5_is_one_cluster_at_tau_one_half() -> None:
+    [cluster] = by_tau(members_of(v5(hollow=True)), 0.5)
+    assert cluster.name == "cluster1"
+    assert {member.name: round(cluster.share(member), 2) for member in cluster.members} == SHARES
+
+
+def test_v5_falls_apart_as_tau_grows() -> None:
+    members = members_of(v5(hollow=True))
+    counts = [len(by_tau(members, tau)) for tau in (0.3, 0.53, 0.55, 1.0)]
+    assert counts[:3] == [1, 1, 2]
+    assert counts == sorted(counts)
+    assert counts[-1] == 5
+
+
+def test_at_tau_one_every_architecture_has_its_own_cluster() -> None:
+    models = [*perceptrons([[4], [8], [4], [4, 4], [8], [8, 4], [4, 8]])]
+    clusters = by_tau(members_of(models), 1.0)
+    assert sorted(names(clusters)) == [["p0", "p2"], ["p1", "p4"], ["p3"], ["p5"], ["p6"]]
+    assert waste(clusters) == 0
+
+
+def test_clusters_do_not_depend_on_the_order_of_the_members() -> None:
+    members = members_of(perceptrons([[4], [9, 9], [6], [12, 3], [4, 4]]))
+    assert names(by_tau(members, 0.6)) == names(by_tau(members[::-1], 0.6))
+    assert names(by_count(members, 2)) == names(by_count(members[::-1], 2))
+
+
+@pytest.mark.parametrize("tau", [0.0, -0.1, 1.0000001, 2.0, float("nan"), float("inf")])
+def test_a_tau_out_of_range_is_refused(tau: float) -> None:
+    with pytest.raises(MnxError, match=rf"tau = {tau}: give a number above 0, at most 1"):
+        by_tau(members_of(perceptrons([[4]])), tau)
+
+
+@pytest.mark.parametrize("count", [-1, 0, 3])
+def test_a_count_of_clusters_out_of_range_is_refused(count: int) -> None:
+    with pytest.raises(MnxError, match=f"{count} clusters of 2 members: give a number from 1 to 2"):
+        by_count(members_of(perceptrons([[4], [6]])), count)
+
+
+def test_no_members_are_refused() -> None:
+    with pytest.raises(MnxError, match="no members"):
+        by_tau([], 0.5)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        vgg("other", [[(3, 4)]], 3, SHAPE, [4]),
+        resnet("other", [1], 4, 3, SHAPE),
+        mlp("other", SHAPE, [4], 3, activation="Tanh"),
+    ],
+    ids=["vgg", "resnet", "tanh"],
+)
+def test_members_of_different_kinds_never_share(other: Model) -> None:
+    members = members_of([*perceptrons([[4], [6]]), other])
+    with pytest.raises(GraphError):
+        mother_of(members, "mother")
+    assert sorted(names(by_tau(members, 1e-9))) == [["other"], ["p0", "p1"]]
+    assert sorted(names(by_count(members, 2))) == [["other"], ["p0", "p1"]]
+    with pytest.raises(MnxError, match=r"2 kinds that share no mother \(.*other.*\): ask for at least so many"):
+        by_count(members, 1)
+
+
+def test_basic_and_wider_residual_networks_share() -> None:
+    [cluster] = by_tau(members_of(ensemble("resnet")), 0.2)
+    assert len(cluster.members) == 5
+
+
+@examples(15)
+@given(mixtures(), st.sampled_from([0.2, 0.4, 0.6, 0.8, 0.95]))
+def test_every_final_mother_has_her_share_and_is_in_every_member(models: list[Model], tau: float) -> None:
+    clusters = by_tau(members_of(models), tau)
+    assert sorted(name for each in names(clusters) for name in each) == sorted(model.name for model in models)
+    assert [cluster.name for cluster in clusters] == [f"cluster{n}" for n in range(1, len(clusters) + 1)]
+    for cluster in clusters:
+        for member in cluster.members:
+            assert cluster.structure.parameter_count >= tau * member.parameter_count
+            assert cluster.share(member) == cluster.structure.parameter_count / member.parameter_count
+            embed(cluster.structure, member)
+
+
+@examples(8)
+@given(st.lists(WIDTHS, min_size=2, max_size=5))
+def test_clusters_are_the_best_contiguous_ones(hidden: list[list[int]]) -> None:
+    members = members_of(perceptrons(hidden))
+    ordered = sorted(members, key=lambda member: (member[1].parameter_count, member[1].name))
+    size = len(ordered)
+    mothers = {
+        (start, end): mother_of(ordered[start:end], "mother")[1].parameter_count
+        for start, end in combinations(range(size + 1), 2)
+    }
+
+    def cost(cuts: tuple[int, ...]) -> int:
+        return sum(
+            ordered[member][1].parameter_count - mothers[start, end]
+            for start, end in pairwise(cuts)
+            for member in range(start, end)
+        )
+
+    def feasible(cuts: tuple[int, ...], tau: float) -> bool:
+        pairs = pairwise(cuts)
+        return all(mothers[start, end] >= tau * ordered[end - 1][1].parameter_count for start, end in pairs)
+
+    partitions = [(0, *cuts, size) for n in range(size) for cuts in combinations(range(1, size), n)]
+    for count in range(1, size + 1):
+        clusters = by_count(members, count)
+        assert len(clusters) == count
+        assert waste(clusters) == min(cost(cuts) for cuts in partitions if len(cuts) == count + 1)
+    for tau in (0.3, 0.6, 0.9):
+        fewest = min(len(cuts) - 1 for cuts in partitions if feasible(cuts, tau))
+        assert len(by_tau(members, tau)) <= fewest
+
+
+@examples(6)
+@given(mixtures())
+def test_more_clusters_never_waste_more(models: list[Model]) -> None:
+    members = members_of(models)
+    least = len(by_tau(members, 1e-9))
+    wastes = [waste(by_count(members, count)) for count in range(least, len(members) + 1)]
+    assert wastes == sorted(wastes, reverse=True)
+    assert wastes[-1] == 0

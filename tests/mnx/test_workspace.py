@@ -1,0 +1,214 @@
+"""The run folder: what counts as done, and what is removed."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from small_training import RECIPE, plain, separable, train_in
+
+from mnx.errors import MnxError
+from mnx.graphs import onnx_file
+from mnx.graphs.model import Model
+from mnx.train.loop import Trained
+from mnx.workspace import STAGES, RunFolder, file_hash
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    return train_in(tmp_path_factory.mktemp("training"), plain())
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> RunFolder:
+    return RunFolder(tmp_path / "run")
+
+
+def begin(run: RunFolder, stage: str, name: str, model: Model) -> None:
+    onnx_file.write(model, run.start_file(stage, name))
+
+
+def other_start() -> Model:
+    return plain().with_weights({"head.bias": plain().weights["head.bias"] + 1})
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_training_is_found_as_it_was_saved(stage: str, run: RunFolder, trained: Trained) -> None:
+    begin(run, stage, "a", plain())
+    assert run.training(stage, "a") is None
+    run.save_training(stage, "a", trained, multiply_adds=77)
+    found = run.training(stage, "a")
+    assert found is not None
+    assert found.epochs == trained.epochs
+    assert (found.samples, found.seconds, found.multiply_adds) == (trained.samples, trained.seconds, 77)
+    assert found.start == file_hash(run.start_file(stage, "a"))
+    assert {path.name for path in run.folder(stage, "a").iterdir()} == {STAGES[stage], "trained.onnx", "training.json"}
+
+
+def test_a_training_from_another_start_does_not_count(run: RunFolder, trained: Trained) -> None:
+    begin(run, "members", "a", plain())
+    run.save_training("members", "a", trained, 1)
+    begin(run, "members", "a", other_start())
+    assert run.training("members", "a") is None
+    begin(run, "members", "a", plain())
+    assert run.training("members", "a") is not None
+
+
+@pytest.mark.parametrize("file", ["trained.onnx", "training.json", "hatched.onnx"])
+def test_a_training_of_which_a_file_is_gone_does_not_count(file: str, run: RunFolder, trained: Trained) -> None:
+    begin(run, "members", "a", plain())
+    run.save_training("members", "a", trained, 1)
+    (run.folder("members", "a") / file).unlink()
+    assert run.training("members", "a") is None
+
+
+def test_saving_removes_the_checkpoint(run: RunFolder) -> None:
+    folder = run.folder("members", "a")
+    begin(run, "members", "a", plain())
+    done = train_in(folder, plain())
+    assert (folder / "checkpoint.npz").exists()
+    run.save_training("members", "a", done, 1)
+    assert not (folder / "checkpoint.npz").exists()
+
+
+@pytest.mark.parametrize("file", ["trained.onnx", "training.json"])
+def test_a_kill_between_two_files_does_not_pass_off_an_old_network_as_new(
+    file: str, run: RunFolder, trained: Trained, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begin(run, "members", "a", plain())
+    run.save_training("members", "a", trained, 1)
+    begin(run, "members", "a", other_start())
+    replace = Path.replace
+
+    def killed(source: Path, target: Path) -> Path:
+        if Path(target).name == file:
+            raise KeyboardInterrupt
+        return replace(source, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", killed)
+        with pytest.raises(KeyboardInterrupt):
+            run.save_training("members", "a", trained, 2)
+    assert run.training("members", "a") is None
+
+
+def test_forgetting_leaves_the_start(run: RunFolder, trained: Trained) -> None:
+    begin(run, "members", "a", plain())
+    run.save_training("members", "a", trained, 1)
+    (run.folder("members", "a") / "checkpoint.npz").write_bytes(b"")
+    run.forget_training("members", "a")
+    assert [path.name for path in run.folder("members", "a").iterdir()] == ["hatched.onnx"]
+    run.forget_training("members", "a")
+
+
+def test_hatched_from_needs_certificate_and_network(run: RunFolder) -> None:
+    assert run.hatched_from("a") == ""
+    run.write_json(run.certificate_file("a"), {"passed": True, "mother_sha256": "f00"})
+    assert run.hatched_from("a") == ""
+    begin(run, "members", "a", plain())
+    assert run.hatched_from("a") == "f00"
+    run.write_json(run.certificate_file("a"), {"passed": False, "mother_sha256": "f00"})
+    assert run.hatched_from("a") == ""
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "{",
+        '{"start": ',
+        '"words"',
+        "5",
+        "null",
+        "[1]",
+    ],
+)
+def test_a_broken_document_is_refused_with_the_cure(text: str, run: RunFolder) -> None:
+    run.path.mkdir()
+    run.settings_file.write_text(text)
+    with pytest.raises(MnxError, match=r"settings\.json is broken \(.*\); delete it to make it again"):
+        run.read_json(run.settings_file)
+
+
+def test_documents_are_written_whole(run: RunFolder) -> None:
+    run.write_json(run.scores_file, {"x": [1, 2.5, None, "größer"]})
+    assert run.read_json(run.scores_file) == {"x": [1, 2.5, None, "größer"]}
+    assert list(run.path.iterdir()) == [run.scores_file]
+
+
+def test_no_plan_is_refused_with_the_command_to_make_one(run: RunFolder) -> None:
+    with pytest.raises(MnxError, match=r"there is no plan in .*begin with 'mnx mother"):
+        run.plan()
+
+
+def written_by(run: RunFolder, trained: Trained) -> None:
+    """Every file that a run writes."""
+    documents: dict[str, Any] = {"plan": {}, "settings": {}, "scores": {}, "ensemble": {}}
+    for name, document in documents.items():
+        run.write_json(run.path / f"{name}.json", document)
+    run.events_file.write_text("{}\n")
+    run.ensemble_file.write_bytes(b"")
+    run.write_json(run.path / "independent" / "ensemble.json", {})
+    (run.path / "independent" / "ensemble.onnx").write_bytes(b"")
+    for stage in STAGES:
+        begin(run, stage, "a", plain())
+        run.save_training(stage, "a", trained, 1)
+        (run.folder(stage, "a") / "checkpoint.npz").write_bytes(b"")
+    run.write_json(run.certificate_file("a"), {})
+
+
+def test_clearing_leaves_nothing_of_a_run(run: RunFolder, trained: Trained) -> None:
+    written_by(run, trained)
+    run.clear()
+    assert not [path for path in run.path.rglob("*") if path.is_file()]
+
+
+def test_clearing_removes_what_a_killed_writer_left(run: RunFolder, trained: Trained) -> None:
+    written_by(run, trained)
+    for name in (".plan.0123abcd.json", "members/a/.checkpoint.89abcdef.npz", "independent/.ensemble.00000000.onnx"):
+        (run.path / name).write_bytes(b"half")
+    run.clear()
+    assert not [path for path in run.path.rglob("*") if path.is_file()]
+
+
+@pytest.mark.parametrize("name", ["notes.txt", "report.html", "members.onnx", "other/plan.json"])
+def test_clearing_leaves_what_others_wrote(name: str, run: RunFolder, trained: Trained) -> None:
+    written_by(run, trained)
+    own = run.path / name
+    own.parent.mkdir(exist_ok=True)
+    own.write_text("mine")
+    run.clear()
+    assert own.read_text() == "mine"
+
+
+@pytest.mark.parametrize("name", ["V13.onnx", "a/notes.txt", "other/V13.onnx"])
+def test_clearing_leaves_what_others_wrote_among_the_members(name: str, run: RunFolder, trained: Trained) -> None:
+    written_by(run, trained)
+    own = run.path / "members" / name
+    own.parent.mkdir(exist_ok=True)
+    own.write_text("mine")
+    run.clear()
+    assert own.read_text() == "mine"
+
+
+def test_clearing_the_current_folder(tmp_path: Path, trained: Trained, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    written_by(RunFolder(Path()), trained)
+    RunFolder(Path()).clear()
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_without_a_plan_is_not_cleared(run: RunFolder, trained: Trained) -> None:
+    written_by(run, trained)
+    run.plan_file.unlink()
+    before = sorted(run.path.rglob("*"))
+    run.clear()
+    assert sorted(run.path.rglob("*")) == before
+
+
+def test_the_record_of_a_training_is_plain_data(run: RunFolder, trained: Trained) -> None:
+    begin(run, "mothers", "a", plain())
+    run.save_training("mothers", "a", trained, 1)
+    document = json.loads((run.folder("mothers", "a") / "training.json").read_text())
+    assert len(document["epochs"]) == RECIPE.epochs
+    assert document["samples"] == RECIPE.epochs * len(separable().x_train)
