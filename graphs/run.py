@@ -79,7 +79,9 @@ def run_file(path: Path, x: Array, batch: int = 256) -> Array:
     try:
         session = runtime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         name = session.get_inputs()[0].name
-        parts = [session.run(None, {name: x[start : start + batch]})[0] for start in range(0, len(x), batch)]
+        parts = [
+            np.atleast_1d(session.run(None, {name: x[start : start + batch]})[0]) for start in range(0, len(x), batch)
+        ]
     except _refusals() as error:
         raise GraphError(f"onnxruntime {runtime.__version__} cannot run {path}: {one_line(error)}") from error
     return np.concatenate(parts)

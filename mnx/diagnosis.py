@@ -16,7 +16,7 @@ from mnx.errors import MnxError
 from mnx.graphs.errors import GraphError
 from mnx.graphs.zoo.mlp import mlp
 from mnx.train.engines import ENGINES, engine
-from mnx.train.session import PROVIDERS
+from mnx.train.onnxruntime_sessions import PROVIDERS
 from mnx.train.settings import StepSettings
 
 RUNTIMES: Final = (

@@ -18,7 +18,7 @@ from mnx.plan import Plan
 from mnx.planning import keep, propose
 from mnx.session import Session, chosen_recipe, keep_settings, networks, open_session, settings
 from mnx.train.lint import require_differentiable
-from mnx.train.session import require_device
+from mnx.train.onnxruntime_sessions import require_device
 from mnx.workspace import RunFolder, file_hash
 
 COMPARISONS = {"independent": train_independent}

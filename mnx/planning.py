@@ -169,6 +169,12 @@ def _check_alike(models: Sequence[Model]) -> None:
                 f"members have different {what}: {models[odd].name} has {texts[odd]}, "
                 f"{models[texts.index(usual)].name} {usual}; leave one out, or export all with the same"
             )
+    for model in models:
+        if model.head and model.head[-1].op == "Sigmoid":
+            raise MnxError(
+                f"{model.name} ends in Sigmoid: it says yes or no to each class, while mnx trains networks that choose "
+                "one; export it without the Sigmoid if it should"
+            )
     if len(models[0].outputs[0].shape) != 1:
         raise MnxError(
             f"{models[0].name} has {_output_text(models[0])} an example; mnx trains classifiers, whose output is "

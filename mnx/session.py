@@ -18,10 +18,10 @@ from mnx.events import Events
 from mnx.graphs import onnx_file
 from mnx.graphs.model import Array, Model
 from mnx.plan import Plan
-from mnx.recipe import Recipe
-from mnx.recipe import recipe as read_recipe
 from mnx.train.engines import engine
 from mnx.train.loop import EngineMaker, Job, train
+from mnx.train.recipe import Recipe
+from mnx.train.recipe import recipe as read_recipe
 from mnx.workspace import RunFolder
 
 FORWARD_AND_BACKWARD = 3

@@ -15,8 +15,8 @@ from mnx.data.dataset import Dataset
 from mnx.errors import MnxError
 from mnx.events import Events
 from mnx.graphs.model import Array, Model, model_hash
-from mnx.recipe import Recipe
 from mnx.train import checkpoint
+from mnx.train.recipe import Recipe
 from mnx.train.schedule import Phase, next_phase
 from mnx.train.settings import StepSettings
 

@@ -18,8 +18,8 @@ from mnx.graphs.model import Array, Model
 from mnx.graphs.proto import to_proto
 from mnx.train.kernels import with_quick_kernels
 from mnx.train.lowering import draw_masks
+from mnx.train.onnxruntime_sessions import buffer, differentiate, require_device, run, session
 from mnx.train.optimiser import LR
-from mnx.train.session import buffer, differentiate, require_device, run, session
 from mnx.train.settings import Diverged, StepSettings
 from mnx.train.step_graph import CORRECT, LABELS, LOSS, WEIGHT, initial_state, step_graph
 

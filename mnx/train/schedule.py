@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from mnx.recipe import Recipe
+from mnx.train.recipe import Recipe
 
 
 @dataclass(frozen=True)

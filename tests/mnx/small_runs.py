@@ -8,8 +8,8 @@ from mnx.events import Events
 from mnx.graphs import onnx_file
 from mnx.graphs.zoo.ensembles import ensemble
 from mnx.planning import plan_members
-from mnx.recipe import recipe
 from mnx.session import Session, keep_settings, open_session
+from mnx.train.recipe import recipe
 from mnx.workspace import RunFolder
 
 NAMES = ("P64", "P96", "P64-64")

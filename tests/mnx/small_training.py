@@ -14,9 +14,9 @@ from mnx.graphs.builder import Builder
 from mnx.graphs.model import Array, Model, Port
 from mnx.graphs.zoo.mlp import mlp
 from mnx.graphs.zoo.vgg import vgg
-from mnx.recipe import Recipe
 from mnx.train.engines import engine
 from mnx.train.loop import Job, Trained, train
+from mnx.train.recipe import Recipe
 
 SHAPE = (1, 4, 4)
 CLASSES = 3

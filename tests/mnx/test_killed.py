@@ -16,8 +16,8 @@ from small_training import same_bits, train_in, with_norm
 
 from mnx.graphs import onnx_file
 from mnx.pipeline import run_all
-from mnx.recipe import Recipe
 from mnx.train import checkpoint
+from mnx.train.recipe import Recipe
 from mnx.workspace import RunFolder, file_hash
 
 EPOCHS = 150
@@ -29,7 +29,7 @@ from pathlib import Path
 
 import small_training
 from mnx.graphs import onnx_file
-from mnx.recipe import Recipe
+from mnx.train.recipe import Recipe
 
 folder, epochs, deadly = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
 fsync, calls = os.fsync, 0

@@ -16,8 +16,8 @@ from mnx.errors import MnxError
 from mnx.events import Event, Events
 from mnx.graphs.model import Model
 from mnx.graphs.run import run
-from mnx.recipe import Recipe
 from mnx.train.loop import Trained, scored, train
+from mnx.train.recipe import Recipe
 
 STEPS = 80 // RECIPE.batch
 STEP = {"event", "stage", "network", "epoch", "step", "steps", "loss", "accuracy"}

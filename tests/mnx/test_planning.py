@@ -126,6 +126,15 @@ def test_members_of_other_inputs_or_classes_are_refused(
     assert not run.path.exists()
 
 
+def test_a_network_that_says_yes_or_no_to_each_class_is_refused(run: RunFolder, tmp_path: Path) -> None:
+    model = mlp("labels", INPUT, (8,), 4)
+    head = Node("each", "Sigmoid", (model.outputs[0].name,), ("probabilities",))
+    onnx_file.write(model.replace(head=(head,)), tmp_path / "labels.onnx")
+    with pytest.raises(MnxError, match="labels ends in Sigmoid"):
+        plan([tmp_path / "labels.onnx"], run)
+    assert not run.path.exists()
+
+
 def test_a_network_that_is_no_classifier_is_refused(run: RunFolder, tmp_path: Path) -> None:
     model = mlp("images", INPUT, (), 4)
     onnx_file.write(

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from mnx.errors import MnxError
-from mnx.recipe import RANGES, Recipe, recipe
+from mnx.train.recipe import RANGES, Recipe, recipe
 
 NAN, INF = float("nan"), float("inf")
 

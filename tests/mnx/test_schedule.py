@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from small_training import examples
 
-from mnx.recipe import Recipe
+from mnx.train.recipe import Recipe
 from mnx.train.schedule import Phase, flat_since, next_phase
 
 DONE = Phase(0.0, 0.0, done=True)
