@@ -109,12 +109,24 @@ def test_an_interrupted_forced_run_goes_on_without_force(
     assert "the same command without --force goes on" in json.loads(found.out)["error"]
 
 
+def hears_ctrl_c() -> None:
+    """Shells start what runs in the background deaf to Ctrl-C, and its children inherit that: the tests, say."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @pytest.mark.slow
 def test_ctrl_c_ends_quietly_and_leaves_a_checkpoint(members: list[Path], tmp_path: Path) -> None:
     program = [sys.executable, "-c", "from mnx.cli.main import main; main()"]
-    recipe = ["--set", "epochs=100000", "--set", "patience=100000", "--data", "digits"]
+    recipe = ["--set", "epochs=100000", "--set", "mother_patience=100000", "--data", "digits"]
     command = [*program, "run", *map(str, members), *recipe]
-    process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        command,
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=hears_ctrl_c,
+    )
     try:
         place = tmp_path / "mnx-run" / "mothers" / "cluster1" / "checkpoint.npz"
         end = time.monotonic() + 60
@@ -124,6 +136,7 @@ def test_ctrl_c_ends_quietly_and_leaves_a_checkpoint(members: list[Path], tmp_pa
         out, err = process.communicate(timeout=60)
     finally:
         process.kill()
+        process.communicate()
     assert process.returncode == 130
     assert "Traceback" not in err
     assert "Error: interrupted" in err
