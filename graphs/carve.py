@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from math import prod, sqrt
 from zlib import crc32
@@ -23,7 +23,6 @@ def carve(
     left_out: Sequence[Insertion],
     widths: Mapping[int, int],
     windows: Mapping[str, Window],
-    lacking: Collection[tuple[str, int]] = (),
 ) -> Model:
     """A smaller network with weights of the right shapes but no values (zero-stride stand-ins).
 
@@ -32,18 +31,17 @@ def carve(
         left_out: units that are passed over; each passed on what arrived.
         widths: channel group -> new width.
         windows: Conv node -> new kernel window.
-        lacking: (node, slot) of parameters to leave out.
     """
     kept = _without_units(model, left_out)
     ops = {op.name: op for op in structure.ops()}
-    nodes = tuple(_cropped(_stripped(node, lacking), windows.get(node.name)) for node in kept.nodes)
+    nodes = tuple(_cropped(node, windows.get(node.name)) for node in kept.nodes)
     weights = dict(kept.weights)
     for node in nodes:
         for parameter in ops[node.name].parameters:
             shape = _narrowed(parameter, widths, windows.get(node.name))
             if shape != parameter.shape:
                 weights[parameter.name] = hollow(shape)
-    return without_unused_weights(kept.replace(nodes=nodes, weights=weights))
+    return without_unused_weights(_with_biases(kept.replace(nodes=nodes, weights=weights), ops))
 
 
 def hollow(shape: Shape) -> Array:
@@ -104,12 +102,22 @@ def _without_units(model: Model, left_out: Sequence[Insertion]) -> Model:
     )
 
 
-def _stripped(node: Node, lacking: Collection[tuple[str, int]]) -> Node:
-    slots = [slot for name, slot in lacking if name == node.name]
-    inputs = tuple("" if index in slots else value for index, value in enumerate(node.inputs))
-    while inputs and not inputs[-1]:
-        inputs = inputs[:-1]
-    return replace(node, inputs=inputs)
+def _with_biases(model: Model, ops: Mapping[str, Op]) -> Model:
+    """The model with a bias wherever the canonical form has one: where a BatchNormalization was left out behind."""
+    consumers = model.consumers()
+    weights = dict(model.weights)
+    nodes = []
+    for node in model.nodes:
+        slot = next((i for i, s in ops[node.name].rule.slots.items() if s.kind is Kind.BIAS), None)
+        behind = [consumer.op for consumer in consumers.get(node.outputs[0], [])]
+        if slot is not None and not node.input(slot) and behind != ["BatchNormalization"]:
+            name = f"{node.name}.bias"
+            while name in weights:
+                name += "_"
+            weights[name] = hollow(weights[node.inputs[1]].shape[:1])
+            node = replace(node, inputs=(*node.inputs[:slot], name))
+        nodes.append(node)
+    return model.replace(nodes=tuple(nodes), weights=weights)
 
 
 def _cropped(node: Node, window: Window | None) -> Node:

@@ -28,14 +28,12 @@ class Correspondence:
         width: class -> least width in it, or the fixed width that it meets.
         carried: right group -> how many of the mother's channels it carries; groups not in it are the member's own.
         windows: left node name -> the kernel window both sides hold.
-        lacking: (left node name, slot) of parameters that the right side has none for: a bias before a BatchNorm.
     """
 
     left_class: Mapping[int, int]
     width: Mapping[int, int]
     carried: Mapping[int, int]
     windows: Mapping[str, Window]
-    lacking: frozenset[tuple[str, int]]
 
 
 def correspond(alignment: Alignment, left: Structure, right: Structure) -> Correspondence:
@@ -60,7 +58,7 @@ def correspond(alignment: Alignment, left: Structure, right: Structure) -> Corre
                 union.tie_values(op.output, "L", insertion.arriving.axes, "R", op.name)
         union.tie_values(insertion.unit.output, "L", insertion.before.axes, "L", insertion.unit.value)
     left_class, width, carried = union.classes(f"{left.name} and {right.name}")
-    return Correspondence(left_class, width, carried, dict(_windows(alignment)), frozenset(_lacking(alignment)))
+    return Correspondence(left_class, width, carried, dict(_windows(alignment)))
 
 
 def _matched_axes(mine: Op, theirs: Op) -> Iterator[tuple[Axis, Axis]]:
@@ -69,12 +67,6 @@ def _matched_axes(mine: Op, theirs: Op) -> Iterator[tuple[Axis, Axis]]:
     for parameter in mine.parameters:
         if parameter.slot in slots:
             yield from zip(parameter.axes, slots[parameter.slot].axes, strict=True)
-
-
-def _lacking(alignment: Alignment) -> Iterator[tuple[str, int]]:
-    for mine, theirs in alignment.matches:
-        slots = {parameter.slot for parameter in theirs.parameters}
-        yield from ((mine.name, parameter.slot) for parameter in mine.parameters if parameter.slot not in slots)
 
 
 def _windows(alignment: Alignment) -> Iterator[tuple[str, Window]]:

@@ -44,7 +44,7 @@ def _reduced(mother: tuple[Model, Structure], member: Structure, goal: str) -> t
     if _embeds(alignment, found, structure):
         return mother
     widths = {group: found.width[name] for group, name in found.left_class.items()}
-    smaller = carve(model, structure, alignment.only_left, widths, found.windows, found.lacking)
+    smaller = carve(model, structure, alignment.only_left, widths, found.windows)
     return smaller, describe(smaller)
 
 
@@ -89,11 +89,7 @@ def embed(mother: Structure, member: Structure) -> tuple[Alignment, Corresponden
 
 def _embeds(alignment: Alignment, found: Correspondence, mother: Structure) -> bool:
     """Whether the alignment leaves the mother as she is."""
-    if (
-        alignment.only_left
-        or found.lacking
-        or any(found.width[found.left_class[g]] != n for g, n in mother.groups.items())
-    ):
+    if alignment.only_left or any(found.width[found.left_class[g]] != n for g, n in mother.groups.items()):
         return False
     ops = {op.name: op for op in mother.ops()}
     return all(ops[node].site.shapes[1][2:] == window.size for node, window in found.windows.items())

@@ -94,8 +94,35 @@ def grow(
         elif how is How.ZERO:
             values = dict(zero(op))
             weights |= {p.name: values[p.slot] for p in op.parameters}
+    weights |= _absorbed_biases(mother, member, alignment, growth, weights)
     exact = not any(op.op == "BatchNormalization" and how is How.IDENTITY for op, how, _ in _inserted(alignment))
     return member.with_weights(weights), tuple(_repeats(alignment, growth, theirs)), exact
+
+
+def _absorbed_biases(
+    mother: Model, member: Model, alignment: Alignment, growth: _Growth, weights: Mapping[str, Array]
+) -> dict[str, Array]:
+    """Means that take up biases which the member has no place for: it normalises there, BN(u) with u = v - b.
+
+    (v - m) / sqrt(s) = (u - (m - b)) / sqrt(s), in eval mode and, by itself, with batch statistics.
+    """
+    consumers = member.consumers()
+    found: dict[str, Array] = {}
+    for left, right in alignment.matches:
+        if bias := _missing_bias(left, right):
+            behind = consumers.get(right.value, [])
+            if [node.op for node in behind] != ["BatchNormalization"]:
+                raise GraphError(f"'{right.name}' of {member.name} has no bias, nor a normalisation behind to take one")
+            mean = behind[0].inputs[3]
+            grown = np.take(mother.weights[bias].astype(np.float64), growth.axis(right.output[1]))
+            found[mean] = (weights[mean] - grown).astype(np.float32)
+    return found
+
+
+def _missing_bias(left: Op, right: Op) -> str:
+    """The name of the mother's bias where the member has none, else ''."""
+    slots = {parameter.slot for parameter in right.parameters}
+    return next((p.name for p in left.parameters if p.kind is Kind.BIAS and p.slot not in slots), "")
 
 
 def ours_width(place: Place, mother: Structure) -> int:
@@ -108,7 +135,7 @@ def _inserted(alignment: Alignment) -> list[tuple[Op, How, Place]]:
 
 
 def _repeats(alignment: Alignment, growth: _Growth, member: Structure) -> list[Same]:
-    pairs = {right.name: left.value for left, right in alignment.matches}
+    pairs = {right.name: left.value for left, right in alignment.matches if not _missing_bias(left, right)}
     pairs |= {op.name: place.value for op, how, place in _inserted(alignment) if how in (How.IDENTITY, How.JOIN)}
     return [
         Same(op.name, op.op, op.value, pairs[op.name], growth.axis(op.output[1]))

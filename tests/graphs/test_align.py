@@ -190,12 +190,6 @@ def test_a_residual_branch_that_only_one_has_carries_nothing() -> None:
     assert first.output[1][0].group not in found.carried
 
 
-def test_a_bias_that_only_the_mother_has_is_lacking() -> None:
-    left, right = describe(images("a", [(3, 4)])), describe(images("b", [(3, 4)], batch_norm=True))
-    assert correspond(align(left, right), left, right).lacking == {("conv1_1", 2), ("fc1", 2)}
-    assert correspond(align(right, left), right, left).lacking == set()
-
-
 def plain(size: int, begin: int, end: int, dilation: int = 1) -> Window:
     return Window((size,), (begin,), (end,), (dilation,))
 

@@ -1,6 +1,7 @@
 """Hatching: members of random ensembles compute the function of their mother, exactly, for both splits."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,11 +11,12 @@ from hypothesis import strategies as st
 from strategies import Array, batch_for, ensembles, examples, planned, trained
 
 from mnx.graphs.describe import describe
-from mnx.graphs.errors import GraphError
+from mnx.graphs.errors import GraphError, NotPreserved
 from mnx.graphs.growth.hatch import SPLITS, Hatched, grow, hatch, reordered
 from mnx.graphs.matching import How
 from mnx.graphs.model import Model
 from mnx.graphs.mother import embed
+from mnx.graphs.onnx_file import read, write
 from mnx.graphs.run import run
 from mnx.graphs.shapes import shapes
 from mnx.graphs.verify import difference
@@ -269,3 +271,28 @@ def test_reordering_channels_keeps_the_function_and_moves_the_weights() -> None:
     batch = batch_for(mother, 2)
     assert difference(logits(mother, batch), logits(other, batch)).passed
     assert any(not np.array_equal(mother.weights[name], other.weights[name]) for name in mother.weights)
+
+
+@pytest.mark.parametrize("smaller_normalised", [False, True])
+def test_members_with_and_without_normalisation_share_a_mother(smaller_normalised: bool, tmp_path: Path) -> None:
+    blocks = ([[(3, 6)], [(3, 8)]], [[(3, 6), (3, 8)], [(3, 10)]])
+    members = [
+        vgg(name, shape, 5, (1, 8, 8), (12,), batch_norm=normalised)
+        for name, shape, normalised in zip("ab", blocks, (smaller_normalised, not smaller_normalised), strict=True)
+    ]
+    path = tmp_path / "mother.onnx"
+    write(trained(planned(members)[0], 0), path)
+    mother = read(path)
+    assert describe(mother).parameter_count == planned(members)[1].parameter_count, "she must come back as planned"
+    for member in members:
+        certificate = hatched_of(mother, member).certificate
+        assert certificate.passed
+
+
+def test_a_bias_is_taken_up_by_the_normalisation_behind_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    members = [vgg("a", [[(3, 6)]], 5, (1, 8, 8), (12,)), vgg("b", [[(3, 8)]], 5, (1, 8, 8), (12,), batch_norm=True)]
+    mother = trained(planned(members)[0], 0)
+    assert hatched_of(mother, members[1]).certificate.passed
+    monkeypatch.setattr("mnx.graphs.growth.hatch._absorbed_biases", lambda *_: {})
+    with pytest.raises(NotPreserved):
+        hatched_of(mother, members[1])
