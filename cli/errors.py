@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import errno
 import json
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Final, NoReturn
 
 import click
 
 from mnx.errors import MnxError
 from mnx.graphs.errors import GraphError, NotPreserved
+from mnx.lock import working_in
 
 COULD_NOT: Final = 1
 NOT_PRESERVED: Final = 3
@@ -22,7 +24,8 @@ class Command(click.Command):
     def invoke(self, ctx: click.Context) -> Any:
         """Call the command."""
         try:
-            return super().invoke(ctx)
+            with _alone(ctx):
+                return super().invoke(ctx)
         except BrokenPipeError:
             raise
         except NotPreserved as error:
@@ -35,6 +38,13 @@ class Command(click.Command):
             _end(ctx, _system_text(ctx, error), COULD_NOT)
         except KeyboardInterrupt:
             _end(ctx, f"interrupted{_resumption(ctx)}", INTERRUPTED)
+
+
+def _alone(ctx: click.Context) -> AbstractContextManager[None]:
+    """Two commands at once on one run folder would undo each other's work."""
+    if "run" not in ctx.params:
+        return nullcontext()
+    return working_in(ctx.params["run"])
 
 
 def _end(ctx: click.Context, message: str, code: int) -> NoReturn:

@@ -68,7 +68,9 @@ def run(
 
 
 def run_file(path: Path, x: Array, batch: int = 256) -> Array:
-    """The first output of an ONNX file for examples x (n, ...), as its user would run it, `batch` at a time.
+    """The first output of an ONNX file for examples x (n, ...), as its user would run it.
+
+    `batch` examples at a time; where the file was exported with a fixed batch, as many as it takes.
 
     Raises:
         GraphError: no runtime is installed, the file cannot be loaded, or refuses the examples.
@@ -78,13 +80,23 @@ def run_file(path: Path, x: Array, batch: int = 256) -> Array:
     options.log_severity_level = _ERRORS_ONLY
     try:
         session = runtime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-        name = session.get_inputs()[0].name
-        parts = [
-            np.atleast_1d(session.run(None, {name: x[start : start + batch]})[0]) for start in range(0, len(x), batch)
-        ]
+        ports = session.get_inputs()
+        if len(ports) != 1:
+            raise GraphError(f"{path} has {len(ports)} inputs ({', '.join(port.name for port in ports)}), not one")
+        name, size = ports[0].name, ports[0].shape[0] if ports[0].shape else None
+        batch = size if isinstance(size, int) else batch
+        starts = range(0, len(x), batch)
+        feeds = ({name: _filled(x[start : start + batch], size)} for start in starts)
+        parts = [np.atleast_1d(session.run(None, feed)[0]) for feed in feeds]
     except _refusals() as error:
         raise GraphError(f"onnxruntime {runtime.__version__} cannot run {path}: {one_line(error)}") from error
-    return np.concatenate(parts)
+    return np.concatenate(parts)[: len(x)]
+
+
+def _filled(x: Array, size: object) -> Array:
+    """The examples, the first repeated where a file takes a fixed number and fewer are left."""
+    missing = size - len(x) if isinstance(size, int) else 0
+    return np.concatenate([x, np.repeat(x[:1], missing, axis=0)]) if missing else x
 
 
 def runtime_version() -> str:

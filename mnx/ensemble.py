@@ -51,7 +51,8 @@ def combine(session: Session, stage: str = "members") -> Path:
     metadata = {"mnx.scaling": json.dumps(known["scaling"])} if known else {}
     models = [loaded(session, stage, member.name) for member in session.plan.members]
     onnx_file.write(join(models, "ensemble", metadata), target)
-    run.write_json(target.with_suffix(".json"), {"members": _hashes(run, session.plan, stage)})
+    record = {"members": _hashes(run, session.plan, stage), "ensemble": file_hash(target)}
+    run.write_json(target.with_suffix(".json"), record)
     session.events.record("combined", stage=stage, members=len(models), file=str(target))
     return target
 
@@ -62,12 +63,12 @@ def ensemble_file(run: RunFolder, stage: str = "members") -> Path:
 
 
 def is_combined(run: RunFolder, plan: Plan, stage: str = "members") -> bool:
-    """Whether the ensemble that stands there is made of the trained members that stand there."""
+    """Whether the ensemble that stands there is whole and made of the trained members that stand there."""
     target = ensemble_file(run, stage)
     record = target.with_suffix(".json")
     if not (target.exists() and record.exists()):
         return False
-    return bool(run.read_json(record).get("members") == _hashes(run, plan, stage))
+    return run.read_json(record) == {"members": _hashes(run, plan, stage), "ensemble": file_hash(target)}
 
 
 def _hashes(run: RunFolder, plan: Plan, stage: str) -> dict[str, str]:

@@ -64,6 +64,11 @@ class Plan:
     clusters: tuple[PlannedCluster, ...]
     members: tuple[PlannedMember, ...]
 
+    @property
+    def clusters_asked(self) -> int | None:
+        """The number of clusters that was asked for, None where tau decided."""
+        return int(self.rule["clusters"]) if "clusters" in self.rule else None
+
     def cluster(self, name: str) -> PlannedCluster:
         """The cluster called `name`."""
         return next(cluster for cluster in self.clusters if cluster.name == name)

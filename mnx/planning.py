@@ -69,7 +69,10 @@ def propose(
     files = _checked(paths, run)
     hashes = {path.stem: file_hash(path) for path in files}
     if run.plan_file.exists() and not force:
-        return Proposal(_standing(run, hashes, tau, clusters, seed), {}, ())
+        standing = _standing(run, hashes, tau, clusters, seed)
+        if all(run.start_file("mothers", cluster.name).exists() for cluster in standing.clusters):
+            return Proposal(standing, {}, ())
+        tau, clusters, seed = standing.rule.get("tau"), standing.clusters_asked, standing.seed
     members = []
     for number, path in enumerate(files, start=1):
         events.tick("read", network=path.stem, done=number, total=len(files))

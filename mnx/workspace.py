@@ -33,6 +33,7 @@ class Training:
     """What `training.json` says of a finished training."""
 
     start: str
+    trained: str
     multiply_adds: int
     samples: int
     seconds: float
@@ -97,13 +98,15 @@ class RunFolder:
         return load_plan(self.plan_file)
 
     def training(self, stage: str, name: str) -> Training | None:
-        """How a network was trained; None where it is not, or not from the start file that stands there now."""
+        """How a network was trained; None where it is not, or not to and from the files that stand there now."""
         record = self.folder(stage, name) / "training.json"
-        start = self.start_file(stage, name)
-        if not (record.exists() and start.exists() and self.trained_file(stage, name).exists()):
+        start, trained = self.start_file(stage, name), self.trained_file(stage, name)
+        if not (record.exists() and start.exists() and trained.exists()):
             return None
         document = self.read_json(record)
-        if document["start"] != file_hash(start):
+        if document.keys() != {field.name for field in dataclasses.fields(Training)}:
+            raise MnxError(f"{record} is broken (it lacks fields); delete it to train {name} again")
+        if document["start"] != file_hash(start) or document["trained"] != file_hash(trained):
             return None
         return Training(**{**document, "epochs": tuple(Epoch(**epoch) for epoch in document["epochs"])})
 
@@ -111,14 +114,15 @@ class RunFolder:
         """Write a trained network; its record goes first and comes last, so that it never stands beside another one."""
         folder = self.folder(stage, name)
         (folder / "training.json").unlink(missing_ok=True)
+        onnx_file.write(trained.model, self.trained_file(stage, name))
         document = {
             "start": file_hash(self.start_file(stage, name)),
+            "trained": file_hash(self.trained_file(stage, name)),
             "multiply_adds": multiply_adds,
             "samples": trained.samples,
             "seconds": trained.seconds,
             "epochs": [dataclasses.asdict(epoch) for epoch in trained.epochs],
         }
-        onnx_file.write(trained.model, self.trained_file(stage, name))
         self.write_json(folder / "training.json", document)
         (folder / "checkpoint.npz").unlink(missing_ok=True)
 
@@ -128,11 +132,12 @@ class RunFolder:
             (self.folder(stage, name) / file).unlink(missing_ok=True)
 
     def hatched_from(self, name: str) -> str:
-        """The hash of the mother that a member was hatched from, '' where it is not hatched."""
+        """The hash of the mother that a member was hatched from, '' where no file stands there as it was certified."""
         if not (self.certificate_file(name).exists() and self.start_file("members", name).exists()):
             return ""
         document = self.read_json(self.certificate_file(name))
-        return str(document.get("mother_sha256", "")) if document.get("passed") else ""
+        whole = document.get("passed") and document.get("hatched_sha256") == file_hash(self.start_file("members", name))
+        return str(document.get("mother_sha256", "")) if whole else ""
 
     def read_json(self, path: Path) -> dict[str, Any]:
         """A JSON document of this run.

@@ -58,14 +58,15 @@ def hatch_members(session: Session, untrained: bool = False) -> dict[str, Certif
         if session.run.hatched_from(member.name) == mother_hash:
             continue
         hatched = hatch(mother, onnx_file.read(Path(member.path)), inputs, calibration, session.plan.seed)
+        session.run.certificate_file(member.name).unlink(missing_ok=True)  # never beside another network than its own
+        onnx_file.write(hatched.model, session.run.start_file("members", member.name))
         document = {
             **hatched.certificate.to_json(),
             "mother_sha256": mother_hash,
             "member_sha256": member.sha256,
+            "hatched_sha256": file_hash(session.run.start_file("members", member.name)),
             "versions": {"mnx": __version__, "onnxruntime": runtime_version()},
         }
-        session.run.certificate_file(member.name).unlink(missing_ok=True)  # never beside another network than its own
-        onnx_file.write(hatched.model, session.run.start_file("members", member.name))
         session.run.write_json(session.run.certificate_file(member.name), document)
         session.events.record("hatched", network=member.name, largest=hatched.certificate.largest)
         found[member.name] = hatched.certificate

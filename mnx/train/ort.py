@@ -46,8 +46,9 @@ class Engine:
             MnxError: ONNX Runtime training or the device is missing, or the model cannot be trained.
             GraphError: an op has no rule, or a shape is not known.
         """
-        if threads is not None and threads < 1:
-            raise MnxError(f"threads = {threads}: give 1 or more, or none for all cores")
+        most = 8 * (os.cpu_count() or 1)
+        if threads is not None and not 1 <= threads <= most:
+            raise MnxError(f"threads = {threads}: give 1 to {most} on this machine, or none for all cores")
         require_device(device)
         self._model, self._device, self._seed, self._steps = model, device, seed, 0
         self._graph = step_graph(model, settings, _quick_gradients if device == "cpu" else differentiate)

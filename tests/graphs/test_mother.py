@@ -17,7 +17,7 @@ from mnx.graphs.errors import GraphError
 from mnx.graphs.model import Model, Node
 from mnx.graphs.mother import common, embed, stand_in
 from mnx.graphs.ops.rule import Kind, Role
-from mnx.graphs.structure import Structure
+from mnx.graphs.structure import Op, Structure
 from mnx.graphs.zoo.ensembles import ENSEMBLES, ensemble
 from mnx.graphs.zoo.mlp import mlp
 from mnx.graphs.zoo.resnet import resnet

@@ -1,15 +1,17 @@
 """Running models: values by name, batch statistics against numpy, double precision, and refusals."""
 
 import sys
+from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 from reading import network, same
 
 from mnx.graphs.canonical.canonicalise import canonicalise
 from mnx.graphs.errors import GraphError
 from mnx.graphs.model import Model
-from mnx.graphs.run import ALL, run, runtime_version
+from mnx.graphs.run import ALL, run, run_file, runtime_version
 from mnx.graphs.zoo.resnet import resnet
 
 NET = """g (float[N,3] x, float[4,3] w, float[4] s, float[4] t, float[4] m, float[4] v, float[2,4] f)
@@ -101,3 +103,19 @@ def test_a_missing_runtime_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
         runtime_version()
     with pytest.raises(GraphError, match=r"pip install 'mothernets\[cpu\]'"):
         run(net(), rows())
+
+
+def test_a_file_of_a_fixed_batch_runs_on_any_number_of_examples(tmp_path: Path) -> None:
+    free, fixed = tmp_path / "free.onnx", tmp_path / "fixed.onnx"
+    for path, batch in ((free, "N"), (fixed, "3")):
+        onnx.save(network(NET.replace("[N,", f"[{batch},")), path)
+    x = rows(7)
+    assert run_file(fixed, x).shape == (7, 2)
+    assert same(run_file(fixed, x), run_file(free, x))
+
+
+def test_a_file_of_two_inputs_is_refused_by_name(tmp_path: Path) -> None:
+    text = '<ir_version: 10, opset_import: ["": 21]> g (float[N,3] a, float[N,3] b) => (float[N,3] c) { c = Add(a, b) }'
+    onnx.save(onnx.parser.parse_model(text), tmp_path / "two.onnx")
+    with pytest.raises(GraphError, match=r"two.onnx has 2 inputs \(a, b\), not one"):
+        run_file(tmp_path / "two.onnx", rows())

@@ -141,13 +141,47 @@ def test_a_changed_member_is_refused_with_the_cure(tmp_path: Path) -> None:
         begun(sorted((tmp_path / "members").glob("*.onnx")), run)
 
 
-def test_a_member_trained_again_makes_ensemble_and_scores_anew(whole: Session) -> None:
+def test_a_hatched_file_that_is_not_the_certified_one_is_hatched_again(whole: Session) -> None:
     run = whole.run
-    ensemble, document = file_hash(run.ensemble_file), run.read_json(run.scores_file)
+    hatched, ensemble = file_hash(run.start_file("members", "P96")), file_hash(run.ensemble_file)
     model = onnx_file.read(run.start_file("members", "P96"))
     changed = model.with_weights({"head.bias": model.weights["head.bias"] + np.float32(0.1)})
     onnx_file.write(changed, run.start_file("members", "P96"))
-    assert not is_combined(run, whole.plan) or run.training("members", "P96") is None
+    assert run.hatched_from("P96") == ""
+    assert run.training("members", "P96") is None
+    run_all(whole)
+    assert (file_hash(run.start_file("members", "P96")), file_hash(run.ensemble_file)) == (hatched, ensemble)
+
+
+@pytest.mark.parametrize("stage, name", [("members", "P96"), ("mothers", "cluster1")])
+def test_a_trained_file_that_is_not_the_recorded_one_is_trained_again(whole: Session, stage: str, name: str) -> None:
+    run = whole.run
+    trained, ensemble = file_hash(run.trained_file(stage, name)), file_hash(run.ensemble_file)
+    run.trained_file(stage, name).write_bytes(run.trained_file(stage, name).read_bytes()[:-40])
+    assert run.training(stage, name) is None
+    run_all(whole)
+    assert (file_hash(run.trained_file(stage, name)), file_hash(run.ensemble_file)) == (trained, ensemble)
+
+
+@pytest.mark.parametrize("kept", [0, 40])
+def test_a_damaged_ensemble_is_made_again(whole: Session, kept: int) -> None:
+    run = whole.run
+    ensemble = file_hash(run.ensemble_file)
+    run.ensemble_file.write_bytes(run.ensemble_file.read_bytes()[:kept])
+    assert not is_combined(run, whole.plan)
+    run_all(whole)
+    assert file_hash(run.ensemble_file) == ensemble
+
+
+def test_a_member_trained_on_makes_ensemble_and_scores_anew(whole: Session) -> None:
+    run = whole.run
+    ensemble, document = file_hash(run.ensemble_file), run.read_json(run.scores_file)
+    record = run.folder("members", "P96") / "training.json"
+    model = onnx_file.read(run.trained_file("members", "P96"))
+    changed = model.with_weights({"head.bias": model.weights["head.bias"] + np.float32(0.1)})
+    onnx_file.write(changed, run.trained_file("members", "P96"))
+    run.write_json(record, {**run.read_json(record), "trained": file_hash(run.trained_file("members", "P96"))})
+    assert not is_combined(run, whole.plan)
     run_all(whole)
     assert is_combined(run, whole.plan)
     assert file_hash(run.ensemble_file) != ensemble

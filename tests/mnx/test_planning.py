@@ -217,3 +217,12 @@ def test_a_broken_plan_is_replaced_with_force(members: list[Path], run: RunFolde
     with pytest.raises(MnxError, match="is not a plan"):
         plan(members, run)
     assert len(plan(members, run, force=True).members) == 3
+
+
+def test_a_mother_that_is_gone_is_carved_again(members: list[Path], run: RunFolder) -> None:
+    standing = plan(members, run)
+    place = run.start_file("mothers", standing.clusters[0].name)
+    before = place.read_bytes()
+    place.unlink()
+    assert plan(members, run) == standing
+    assert place.read_bytes() == before

@@ -103,11 +103,14 @@ def test_forgetting_leaves_the_start(run: RunFolder, trained: Trained) -> None:
 
 def test_hatched_from_needs_certificate_and_network(run: RunFolder) -> None:
     assert run.hatched_from("a") == ""
-    run.write_json(run.certificate_file("a"), {"passed": True, "mother_sha256": "f00"})
-    assert run.hatched_from("a") == ""
     begin(run, "members", "a", plain())
+    assert run.hatched_from("a") == ""
+    certificate = {"passed": True, "mother_sha256": "f00", "hatched_sha256": file_hash(run.start_file("members", "a"))}
+    run.write_json(run.certificate_file("a"), certificate)
     assert run.hatched_from("a") == "f00"
-    run.write_json(run.certificate_file("a"), {"passed": False, "mother_sha256": "f00"})
+    run.write_json(run.certificate_file("a"), {**certificate, "passed": False})
+    assert run.hatched_from("a") == ""
+    run.write_json(run.certificate_file("a"), {**certificate, "hatched_sha256": "another"})
     assert run.hatched_from("a") == ""
 
 
