@@ -8,7 +8,7 @@ import click
 
 from mnx.cli.errors import Command
 from mnx.cli.options import json_option, quiet_option, run_option
-from mnx.cli.output import show
+from mnx.cli.output import counted, show
 from mnx.cli.progress import progress
 from mnx.ensemble import combine
 from mnx.pipeline import next_step
@@ -37,4 +37,9 @@ def command(run: Path, as_json: bool, quiet: bool) -> None:
     names = networks(session.plan, "members")
     size, following = target.stat().st_size, next_step(folder)
     document = {"run": str(run), "file": str(target), "members": names, "bytes": size, "next": following}
-    show(document, as_json, f"{target} averages {len(names)} members ({size / 1e6:.1f} MB)", f"next: {following}")
+    show(
+        document,
+        as_json,
+        f"{target} averages {counted(len(names), 'member')} ({size / 1e6:.1f} MB)",
+        f"next: {following}",
+    )

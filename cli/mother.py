@@ -10,7 +10,7 @@ import click
 
 from mnx.cli.errors import Command
 from mnx.cli.options import force_option, json_option, members_argument, planning_options, quiet_option, run_option
-from mnx.cli.output import Grid, Part, branch, grid, large, number, percent, show
+from mnx.cli.output import Grid, Part, branch, counted, grid, large, number, percent, show
 from mnx.cli.progress import progress
 from mnx.pipeline import next_step
 from mnx.plan import Plan
@@ -61,11 +61,21 @@ def plan_parts(plan: Plan) -> list[Part]:
     """The clusters as a table, and what they come to."""
     rule = ", ".join(f"{key} = {value}" for key, value in plan.rule.items())
     mothers, members = sum(c.parameters for c in plan.clusters), sum(m.parameters for m in plan.members)
-    plural = "s" if len(plan.clusters) > 1 else ""
     return [
-        f"{len(plan.members)} members in {len(plan.clusters)} cluster{plural} ({rule})",
+        f"{counted(len(plan.members), 'member')} in {counted(len(plan.clusters), 'cluster')} ({rule})",
         _clusters(plan),
+        *_warning(plan, rule),
         f"mothers have {number(mothers)} parameters, members {number(members)}; all trained parameters are counted",
+    ]
+
+
+def _warning(plan: Plan, rule: str) -> list[Part]:
+    """What to do where mothering cannot pay."""
+    if any(len(cluster.members) > 1 for cluster in plan.clusters):
+        return []
+    return [
+        f"no two members share a mother ({rule}): this costs more than training them from scratch. A lower --tau, or "
+        "--clusters with a smaller number, lets members share smaller mothers"
     ]
 
 

@@ -133,3 +133,8 @@ def branch(last: bool) -> str:
 def shape_text(shape: tuple[int, ...] | list[int]) -> str:
     """(8, 4, 4) as '8x4x4'."""
     return "x".join(map(str, shape))
+
+
+def counted(count: int, what: str) -> str:
+    """`1 member`, `2 members`."""
+    return f"{count} {what}" + ("" if count == 1 else "s")

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
-from mnx.cli.output import number, percent, seconds, small
+from mnx.cli.output import counted, number, percent, seconds, small
 from mnx.events import Event, Events
 
 EVERY: Final = 0.1
@@ -55,7 +55,7 @@ def finished_line(event: Event) -> str:
             return f"{event['network']}: {number(event['parameters'])} parameters for {', '.join(event['members'])}"
         case "trained":
             return (
-                f"{event['stage']} {event['network']}: trained, {event['epochs']} epochs, "
+                f"{event['stage']} {event['network']}: trained, {counted(event['epochs'], 'epoch')}, "
                 f"validation {percent(event['validation_accuracy'])}, {seconds(event['seconds'])}"
             )
         case "hatched":

@@ -131,3 +131,10 @@ def test_the_example_of_run_runs_as_it_stands(call: Call, tmp_path: Path) -> Non
     call("zoo", "mlp", "--output", "members")
     for arguments in examples("run"):
         assert call(*shell(arguments)).code == 0
+
+
+def test_members_that_share_no_mother_are_told_what_to_do(call: Call, members: list[Path]) -> None:
+    found = call("mother", *members, "--tau", "1.0", "--dry-run")
+    assert found.code == 0
+    assert "no two members share a mother (tau = 1.0)" in " ".join(found.out.split())
+    assert "no two members" not in call("mother", *members, "--clusters", "1", "--dry-run").out
