@@ -6,6 +6,7 @@ product outer * group * inner: Flatten of [C, H, W] gives one part with inner = 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
@@ -30,6 +31,11 @@ def fixed(size: int) -> Axis:
     return (Part(None, 1, size),)
 
 
+def width_of(axis: Axis, widths: Mapping[int, int]) -> int:
+    """The number of elements along an axis, given the widths of its groups."""
+    return sum(part.outer * part.inner * (1 if part.group is None else widths[part.group]) for part in axis)
+
+
 def repeated(axis: Axis, inner: int) -> Axis:
     """The axis of a tensor flattened over `axis` (outermost) and `inner` further elements."""
     if all(part.group is None for part in axis):
@@ -52,7 +58,7 @@ class Ties:
 
     def width(self, axis: Axis) -> int:
         """The number of elements along `axis`."""
-        return sum(part.outer * part.inner * (1 if part.group is None else self.sizes[part.group]) for part in axis)
+        return width_of(axis, self.sizes)
 
     def resolve(self, axis: Axis) -> Axis:
         """`axis` in terms of free groups only."""

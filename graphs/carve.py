@@ -10,7 +10,7 @@ from zlib import crc32
 import numpy as np
 
 from mnx.graphs.align import Insertion
-from mnx.graphs.axes import Axis
+from mnx.graphs.axes import width_of
 from mnx.graphs.kernels import Window
 from mnx.graphs.model import Array, Model, Node, Shape, without_unused_weights
 from mnx.graphs.ops.rule import Kind, Role
@@ -132,11 +132,7 @@ def _narrowed(parameter: Parameter, widths: Mapping[int, int], window: Window | 
     spatial = [axis for axis, role in enumerate(parameter.roles) if role is Role.KERNEL]
     for axis, role in enumerate(parameter.roles):
         if role in (Role.PRODUCE, Role.CONTRACT):
-            sizes[axis] = _width(parameter.axes[axis], widths)
+            sizes[axis] = width_of(parameter.axes[axis], widths)
         elif role is Role.KERNEL and window is not None:
             sizes[axis] = window.size[spatial.index(axis)]
     return tuple(sizes)
-
-
-def _width(axis: Axis, widths: Mapping[int, int]) -> int:
-    return sum(p.outer * p.inner * (1 if p.group is None else widths[p.group]) for p in axis)

@@ -7,7 +7,7 @@ from math import prod
 
 import numpy as np
 
-from mnx.graphs.axes import Axes, Axis, Part
+from mnx.graphs.axes import Axes, Axis, Part, width_of
 from mnx.graphs.kernels import common_window, window
 from mnx.graphs.ops.rule import Interval
 from mnx.graphs.structure import Op, Series, Unit, ops_of
@@ -114,4 +114,4 @@ def _is_fixed(axis: Axis) -> bool:
 
 def fixed_width(axis: Axis) -> int:
     """The width of an axis without channel groups."""
-    return sum(part.outer * part.inner for part in axis)
+    return width_of(axis, {})

@@ -10,7 +10,7 @@ from math import sqrt
 import numpy as np
 
 from mnx.graphs.align import Alignment, Place
-from mnx.graphs.axes import Axis
+from mnx.graphs.axes import Axis, width_of
 from mnx.graphs.carve import fan_in
 from mnx.graphs.correspondence import Correspondence
 from mnx.graphs.describe import describe
@@ -67,10 +67,7 @@ def reordered(mother: Model, calibration: Array, seed: int) -> Model:
     alignment, found = embed(structure, structure)
     maps = {group: reordering(width, random_of(seed, f"order {group}")) for group, width in structure.groups.items()}
     growth = _Growth(mother, structure, found, calibration, seed, "random", maps)
-    weights: dict[str, Array] = {}
-    for left, right in alignment.matches:
-        weights |= growth.parameters(right, {p.slot: mother.weights[p.name] for p in left.parameters}, window(left))
-    return mother.with_weights(weights)
+    return mother.with_weights(growth.matched(alignment))
 
 
 def grow(
@@ -82,13 +79,10 @@ def grow(
     ours, theirs = describe(mother), describe(member)
     alignment, found = embed(ours, theirs)
     growth = _Growth(mother, theirs, found, calibration, seed, split)
-    weights: dict[str, Array] = {}
-    for left, right in alignment.matches:
-        values = {p.slot: mother.weights[p.name] for p in left.parameters}
-        weights |= growth.parameters(right, values, window(left))
+    weights = growth.matched(alignment)
     for op, how, arriving in _inserted(alignment):
         if how is How.IDENTITY:
-            width = ours_width(arriving, ours)
+            width = width_of(arriving.axes[1], ours.groups)
             values = dict(identity(op, width, partial(growth.statistics, arriving)))
             weights |= growth.parameters(op, values, _single_tap(op))
         elif how is How.ZERO:
@@ -123,11 +117,6 @@ def _missing_bias(left: Op, right: Op) -> str:
     """The name of the mother's bias where the member has none, else ''."""
     slots = {parameter.slot for parameter in right.parameters}
     return next((p.name for p in left.parameters if p.kind is Kind.BIAS and p.slot not in slots), "")
-
-
-def ours_width(place: Place, mother: Structure) -> int:
-    """How many channels the mother has at a place."""
-    return sum(p.outer * p.inner * (1 if p.group is None else mother.groups[p.group]) for p in place.axes[1])
 
 
 def _inserted(alignment: Alignment) -> list[tuple[Op, How, Place]]:
@@ -185,6 +174,14 @@ class _Growth:
                 value = run(self.mother, self.calibration, [place.value], batch_statistics=True)[place.value]
             self.known[place.value] = channel_statistics(value)
         return self.known[place.value]
+
+    def matched(self, alignment: Alignment) -> dict[str, Array]:
+        """The parameters of every op that the mother has too."""
+        found: dict[str, Array] = {}
+        for left, right in alignment.matches:
+            values = {p.slot: self.mother.weights[p.name] for p in left.parameters}
+            found |= self.parameters(right, values, window(left))
+        return found
 
     def parameters(self, op: Op, values: Mapping[int, Array], small: Window | None) -> dict[str, Array]:
         """The parameters of a member's op, given those of the mother's op by slot."""

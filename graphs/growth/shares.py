@@ -1,7 +1,8 @@
 """Columns that contract over a grown axis: the shares of one old column add up to it.
 
-Random shares (LEMON, ICLR 2024): W'_j = R_j - (sum of R over the copies - W) / c with R drawn like a fresh
-initialisation. They sum to W exactly and break the symmetry of the copies, which equal shares W / c would keep.
+Random shares (LEMON, ICLR 2024): W'_j = R_j - (sum of R over the copies - W) / c with R drawn at the size of the
+mother's row, at most that of a fresh initialisation (see `hatch`). They sum to W exactly and break the symmetry of the
+copies, which equal shares W / c would keep.
 """
 
 from __future__ import annotations
