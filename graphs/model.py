@@ -11,7 +11,7 @@ import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -55,6 +55,24 @@ class Node:
         return self.inputs[index] if index < len(self.inputs) else ""
 
 
+class Precision(NamedTuple):
+    """The float types of a file: of its weights, its inputs and its outputs."""
+
+    weights: str = "float32"
+    inputs: str = "float32"
+    outputs: str = "float32"
+
+    def __str__(self) -> str:
+        """The one type, or all three."""
+        return self.weights if len(set(self)) == 1 else "/".join(self)
+
+    @classmethod
+    def parse(cls, text: str) -> Precision:
+        """The inverse of `str`."""
+        parts = text.split("/")
+        return cls(*parts) if len(parts) > 1 else cls(*parts * 3)
+
+
 @dataclass(frozen=True)
 class Port:
     """An input or output of a model: its name, numpy dtype name and shape without the batch axis."""
@@ -68,9 +86,12 @@ class Port:
 class Model:
     """A network.
 
-    `nodes` are in execution order. `outputs` are those of the body (logits); `head` holds the nodes peeled off behind
-    them (a final Softmax), which are put back when the model is saved. `changes` lists in words what canonicalisation
-    had to change. Weights are arrays that nobody may write to.
+    `nodes` are in execution order. `inputs` and `outputs` are those of the body (channels first; logits); `entry` holds
+    the nodes peeled off in front of it (a Transpose of channels-last images), `head` those behind it (a final Softmax);
+    both are put back when the model is saved. `changes` lists in words what canonicalisation had to change. Weights are
+    arrays that nobody may write to. `results` are the outputs of the user's file, where they are not just the ends of
+    the head; `precision` is its float types (the model itself is in float32), `external` whether its weights lay in a
+    file of their own.
     """
 
     name: str
@@ -79,9 +100,13 @@ class Model:
     nodes: tuple[Node, ...]
     weights: Mapping[str, Array]
     head: tuple[Node, ...] = ()
+    entry: tuple[Node, ...] = ()
+    results: tuple[Port, ...] = ()
     source: Path | None = None
     metadata: Mapping[str, str] = field(default_factory=dict)
     changes: tuple[str, ...] = ()
+    precision: Precision = field(default_factory=Precision)
+    external: bool = False
 
     def producers(self) -> dict[str, Node]:
         """Value name -> the body node that makes it."""
@@ -115,7 +140,7 @@ class Model:
 def model_hash(model: Model) -> str:
     """A sha256 over structure and weights: equal exactly for models that compute the same from the same numbers."""
     digest = hashlib.sha256()
-    parts: list[Node | Port] = [*model.inputs, *model.outputs, *model.nodes, *model.head]
+    parts: list[Node | Port] = [*model.inputs, *model.outputs, *model.entry, *model.nodes, *model.head]
     for part in parts:
         digest.update(_text(part).encode())
     for name in sorted(model.weights):
@@ -134,5 +159,5 @@ def _text(part: Node | Port) -> str:
 
 def without_unused_weights(model: Model, keep: Iterable[str] = ()) -> Model:
     """A copy without the weights that no node reads."""
-    used = {value for node in (*model.nodes, *model.head) for value in node.inputs} | set(keep)
+    used = {value for node in (*model.entry, *model.nodes, *model.head) for value in node.inputs} | set(keep)
     return model.replace(weights={name: array for name, array in model.weights.items() if name in used})

@@ -8,11 +8,13 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from mnx.graphs.model import OPSET, Model, Node, Port
+from mnx.graphs.model import OPSET, Array, Model, Node, Port
 
 IR_VERSION = 10
 """The newest file format that ONNX Runtime training 1.19.2 loads."""
 PRODUCER = "mnx"
+_KEEP_SHAPE = frozenset({"GroupNormalization"})
+"""Ops that keep the shape of their first input, of which ONNX shape inference does not know it (onnx 1.23)."""
 BATCH = "batch"
 """The name of the symbolic batch axis."""
 
@@ -22,7 +24,7 @@ def to_proto(
     weights_as_inputs: Collection[str] = (),
     extra_outputs: Sequence[str] = (),
     *,
-    include_head: bool = False,
+    include_ends: bool = False,
     batch: int | str = BATCH,
 ) -> onnx.ModelProto:
     """The model as ONNX, IR version 10, opset 21.
@@ -32,8 +34,8 @@ def to_proto(
         weights_as_inputs: weights that become inputs (behind the model's own, in the order of `model.weights`)
             instead of initializers; their values are not read.
         extra_outputs: values of the body to give out behind the model's outputs, without a declared type.
-        include_head: append the head, so that its results take the place of the outputs it reads (a saved file);
-            otherwise the outputs are those of the body (logits).
+        include_ends: put the entry in front and the head behind, so that what they read and make takes the place of
+            the body's inputs and outputs (a saved file); otherwise those are the body's own (channels first; logits).
         batch: the batch axis: a name, or a fixed size.
     """
     given = set(weights_as_inputs)
@@ -48,14 +50,15 @@ def to_proto(
         if name not in given
     ]
     outputs = [_value_info(port, batch) for port in model.outputs]
-    if include_head and model.head:
-        outputs = _outputs_behind_head(model, batch)
+    inputs = model.inputs
+    if include_ends:
+        inputs, outputs = inputs_before_entry(model), _outputs_behind_head(model, batch)
     outputs += [onnx.ValueInfoProto(name=name) for name in extra_outputs]
-    nodes = (*model.nodes, *model.head) if include_head else model.nodes
+    nodes = (*model.entry, *model.nodes, *model.head) if include_ends else model.nodes
     graph = helper.make_graph(
         [_node(node) for node in nodes],
         model.name,
-        [*(_value_info(port, batch) for port in model.inputs), *as_inputs],
+        [*(_value_info(port, batch) for port in inputs), *as_inputs],
         outputs,
         initializers,
     )
@@ -66,8 +69,19 @@ def to_proto(
     return proto
 
 
+def inferable(proto: onnx.ModelProto) -> onnx.ModelProto:
+    """Change `proto` so that shape inference knows the shapes of ops it has no function for; nothing else is right."""
+    for node in proto.graph.node:
+        if node.op_type in _KEEP_SHAPE:
+            node.op_type = "Identity"
+            del node.input[1:], node.attribute[:]
+    return proto
+
+
 def ends_of_head(model: Model, port: Port) -> tuple[str, ...]:
     """The values of the head that take the place of the body's output `port`; the port itself where it feeds none."""
+    if model.results:
+        return tuple(result.name for result in model.results)
     reached: list[str] = [port.name]
     read: set[str] = set()
     for node in model.head:
@@ -77,7 +91,32 @@ def ends_of_head(model: Model, port: Port) -> tuple[str, ...]:
     return tuple(value for value in reached if value not in read)
 
 
+def inputs_before_entry(model: Model) -> tuple[Port, ...]:
+    """The user's own ports: for each input of the body what the entry reads to make it; the port itself elsewhere."""
+    return tuple(_before_entry(model, port) for port in model.inputs)
+
+
+def _before_entry(model: Model, port: Port) -> Port:
+    for node in reversed(model.entry):
+        if port.name in node.outputs:
+            order = node.integers("perm", ())
+            before = tuple(port.shape[order.index(axis) - 1] for axis in range(1, len(order)))
+            port = Port(node.inputs[0], port.dtype, before)
+    return port
+
+
+def as_user_gives(model: Model, x: Array) -> Array:
+    """The examples x that the model's one body input takes, in the layout of the user's own input."""
+    value = model.inputs[0].name
+    for node in reversed(model.entry):
+        if value in node.outputs:
+            value, x = node.inputs[0], np.transpose(x, np.argsort(node.integers("perm", ())))
+    return x
+
+
 def _outputs_behind_head(model: Model, batch: int | str) -> list[onnx.ValueInfoProto]:
+    if model.results:
+        return [_value_info(port, batch) for port in model.results]
     return [
         _value_info(Port(name, port.dtype, port.shape), batch)
         for port in model.outputs

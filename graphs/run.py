@@ -6,39 +6,46 @@ import importlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
-from typing import Final
+from typing import Final, TypeAlias
 
 import numpy as np
 from onnx.reference import ReferenceEvaluator
 
 from mnx.graphs.errors import GraphError
 from mnx.graphs.model import Array, Model, Port
-from mnx.graphs.proto import ends_of_head, to_proto
+from mnx.graphs.proto import ends_of_head, inputs_before_entry, to_proto
 from mnx.graphs.statistics import with_batch_statistics
 from mnx.graphs.suggest import did_you_mean, one_line
+from mnx.graphs.wire import LARGE
 
 _ERRORS_ONLY = 3
 _PRECISIONS = ("float32", "float64")
+_FED = 1 << 26
+"""From so many bytes on, weights are inputs of the session: no copy goes through a protobuf, which holds 2 GB."""
+Batch: TypeAlias = "Array | tuple[Array, ...]"
+"""Examples: the array of a network's only input, or those of all its inputs in order; the batch is axis 0."""
 ALL: Final = ("*",)
 """Ask `run` for every value that the body's nodes make."""
 
 
 def run(
     model: Model,
-    inputs: Mapping[str, Array] | Array,
+    inputs: Mapping[str, Array] | Batch,
     values: Sequence[str] | None = None,
     batch_statistics: bool = False,
-    include_head: bool = False,
+    include_ends: bool = False,
     precision: str = "float32",
 ) -> dict[str, Array]:
     """Run the model once and return values by name.
 
     Args:
         model: a canonical model.
-        inputs: arrays by input name, or one array for the only input; the batch is axis 0.
+        inputs: arrays by input name, or in the order of the inputs, or one array for the only input; the batch is
+            axis 0.
         values: the values to return; None for the model's outputs, `ALL` for everything the body's nodes make.
         batch_statistics: normalise with the mean and biased variance of this batch in every BatchNormalization.
-        include_head: return what stands behind the head (probabilities) in place of the logits.
+        include_ends: as the user runs it: take what stands before the entry (channels-last images) in place of the
+            body's inputs, and return what stands behind the head (probabilities) in place of the logits.
         precision: 'float64' computes in double precision with ONNX's reference implementation, which is slow.
 
     Raises:
@@ -48,9 +55,9 @@ def run(
         raise GraphError(f"precision {precision!r} is none of {', '.join(_PRECISIONS)}")
     if precision == "float64":
         model = _doubled(model)
-    feeds = _feeds(model, inputs)
+    feeds = _feeds(model.name, inputs_before_entry(model) if include_ends else model.inputs, inputs)
     body = with_batch_statistics(model) if batch_statistics else model
-    given = [name for port in model.outputs for name in (ends_of_head(model, port) if include_head else (port.name,))]
+    given = [name for port in model.outputs for name in (ends_of_head(model, port) if include_ends else (port.name,))]
     made = model.producers()
     wanted = list(made) if values is not None and tuple(values) == ALL else list(given if values is None else values)
     known = {**model.weights, **feeds}
@@ -59,12 +66,20 @@ def run(
             raise GraphError(f"{model.name} has no value {name!r}{did_you_mean(name, made)}")
     computed = [name for name in dict.fromkeys(wanted) if name not in known]
     extra = [name for name in computed if name not in given]
-    proto = to_proto(body, extra_outputs=extra, include_head=include_head)
+    apart = _fed(body) if precision == "float32" else {}
+    proto = to_proto(body, apart, extra, include_ends=include_ends)
     if precision == "float64":
         results = dict(zip(computed, ReferenceEvaluator(proto).run(computed, feeds), strict=True))
     else:
-        results = _results(model.name, proto.SerializeToString(), feeds, computed)
+        results = _results(model.name, proto.SerializeToString(), {**feeds, **apart}, computed)
     return {name: results[name] if name in results else known[name] for name in wanted}
+
+
+def _fed(model: Model) -> dict[str, Array]:
+    """The weights to give to a session as inputs: the large ones of a large model."""
+    if sum(array.nbytes for array in model.weights.values()) < _FED:
+        return {}
+    return {name: array for name, array in model.weights.items() if array.dtype.kind == "f" and array.nbytes >= LARGE}
 
 
 def run_file(path: Path, x: Array, batch: int = 256) -> Array:
@@ -153,19 +168,20 @@ def _results(name: str, proto: bytes, feeds: Mapping[str, Array], computed: Sequ
         raise GraphError(f"onnxruntime {runtime.__version__} cannot run {name}: {one_line(error)}") from error
 
 
-def _feeds(model: Model, inputs: Mapping[str, Array] | Array) -> dict[str, Array]:
-    names = [port.name for port in model.inputs]
+def _feeds(model: str, ports: Sequence[Port], inputs: Mapping[str, Array] | Batch) -> dict[str, Array]:
+    names = [port.name for port in ports]
     if not isinstance(inputs, Mapping):
-        if len(names) != 1:
-            raise GraphError(f"{model.name} has {len(names)} inputs ({', '.join(names)}): give arrays by name")
-        inputs = {names[0]: inputs}
+        arrays = inputs if isinstance(inputs, tuple) else (inputs,)
+        if len(names) != len(arrays):
+            raise GraphError(f"{model} has {len(names)} inputs ({', '.join(names)}): give arrays by name")
+        inputs = dict(zip(names, arrays, strict=True))
     if set(inputs) != set(names):
-        raise GraphError(f"{model.name} takes the inputs {', '.join(names)}, not {', '.join(inputs) or 'none'}")
-    feeds = {port.name: np.asarray(inputs[port.name], dtype=port.dtype) for port in model.inputs}
-    for port in model.inputs:
+        raise GraphError(f"{model} takes the inputs {', '.join(names)}, not {', '.join(inputs) or 'none'}")
+    feeds = {port.name: np.asarray(inputs[port.name], dtype=port.dtype) for port in ports}
+    for port in ports:
         if feeds[port.name].shape[1:] != port.shape:
             raise GraphError(
-                f"input {port.name!r} of {model.name} takes arrays of shape "
+                f"input {port.name!r} of {model} takes arrays of shape "
                 f"(batch, {', '.join(map(str, port.shape))}), not {feeds[port.name].shape}"
             )
     return feeds

@@ -1,20 +1,38 @@
 """Activations in one form.
 
 Max(x, 0) = Clip(x, 0) = Clip(x, 0, inf) = Relu(x);  Clip(x, min, max) with 0-d bounds;  LeakyRelu with its alpha
+Min(Max(x, a), b) = Max(Min(x, b), a) = Clip(x, a, b), a <= b being numbers;  Min(Relu(x), b) = Clip(x, 0, b), b >= 0
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from mnx.graphs.canonical.surgery import Graph, Node, constant, error, given, set_node, values
+from mnx.graphs.canonical.surgery import (
+    Graph,
+    Node,
+    Tensor,
+    constant,
+    error,
+    extents,
+    given,
+    maker,
+    remove,
+    set_node,
+    sole_reader,
+    values,
+)
 
 _DEFAULT_SLOPE = 0.01
 _PAIR = 2
+_EXTREMES = frozenset({"Max", "Min"})
 
 
 def activations(graph: Graph) -> list[str]:
     """Write activations with their parameters made explicit."""
+    for node in list(graph.nodes):
+        if node.op in _EXTREMES and len(node.inputs) == _PAIR:
+            _limits(graph, node)
     for node in graph.nodes:
         if node.op == "Max" and len(node.inputs) == _PAIR:
             _max(node)
@@ -23,6 +41,37 @@ def activations(graph: Graph) -> list[str]:
         elif node.op == "LeakyRelu":
             node.attrs = {"alpha": node.attrs.get("alpha", _DEFAULT_SLOPE)}
     return []
+
+
+def _limits(graph: Graph, node: Node) -> None:
+    """Two limits in a row, the first of them read here only, as one Clip."""
+    first = _limit(node)
+    if first is None:
+        return
+    before, reader = maker(first[0]), sole_reader(graph, first[0])
+    if before is None or before.op == node.op or reader is None:
+        return
+    zero = constant(graph, f"{node.outputs[0].name}.min", np.array(0, dtype=np.float32))
+    second = (before.inputs[0], zero) if before.op == "Relu" and node.op == "Min" else _limit(before)
+    if second is None:
+        return
+    low, high = (first[1], second[1]) if node.op == "Max" else (second[1], first[1])
+    if float(np.asarray(values(low)).item()) > float(np.asarray(values(high)).item()):
+        return
+    remove(graph, before)
+    set_node(node, "Clip", [second[0], low, high])
+
+
+def _limit(node: Node) -> tuple[Tensor, Tensor] | None:
+    """What a Max or Min by one number limits, and the number."""
+    if node.op not in _EXTREMES or len(node.inputs) != _PAIR:
+        return None
+    for index in (0, 1):
+        x, bound = node.inputs[1 - index], node.inputs[index]
+        number = values(bound)
+        if number is not None and number.size == 1 and x.dtype == np.float32 and values(x) is None:
+            return (x, bound) if extents(x) == extents(node.outputs[0]) else None
+    return None
 
 
 def _max(node: Node) -> None:

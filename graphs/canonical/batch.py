@@ -13,11 +13,13 @@ import numpy as np
 import onnx
 from onnx import helper, shape_inference
 
+from mnx.graphs.canonical.batch_indices import plain_indices
+from mnx.graphs.canonical.batch_only import batch_only, spread
 from mnx.graphs.canonical.draft import SMALL, Draft, Extent
-from mnx.graphs.canonical.folding import computable, computed
+from mnx.graphs.canonical.folding import computable, computed, measured
 from mnx.graphs.errors import GraphError
 from mnx.graphs.model import Array, Shape
-from mnx.graphs.proto import BATCH
+from mnx.graphs.proto import BATCH, inferable
 from mnx.graphs.suggest import one_line
 
 _SIZES = (7, 11)
@@ -57,7 +59,10 @@ def free_batch(draft: Draft) -> None:
         for name, shape in first.shapes.items()
         if len(second.shapes.get(name, ())) == len(shape)
     }
-    draft.types = first.types
+    draft.types = dict(first.types)
+    alone = batch_only(draft, first.values, first.shapes)
+    plain_indices(draft, alone, first.shapes, _SIZES[0])
+    spread(draft, alone, first.shapes, _SIZES[0])
     for value in draft.outputs:
         _check_output(draft, value.name)
 
@@ -67,7 +72,7 @@ def trace(draft: Draft, batch: int) -> Trace:
     small = {name: array for name, array in draft.constants.items() if array.size <= SMALL}
     values: dict[str, Array] = {}
     while True:
-        proto = draft.proto(values, batch)
+        proto = inferable(draft.proto(values, batch))
         inferred = shape_inference.infer_shapes(proto, strict_mode=True, data_prop=True).graph
         tensors = {
             value.name: value.type.tensor_type for value in (*inferred.input, *inferred.value_info, *inferred.output)
@@ -84,7 +89,7 @@ def trace(draft: Draft, batch: int) -> Trace:
                 continue
             known = {**small, **values, **found}
             if node.op_type in ("Shape", "Size") and node.input[0] in shapes:
-                found[node.output[0]] = _measured(node, shapes[node.input[0]])
+                found[node.output[0]] = measured(node, shapes[node.input[0]])
             elif node.op_type == "CastLike" and node.input[0] in known and node.input[1] in tensors:
                 element_type = tensors[node.input[1]].elem_type
                 found[node.output[0]] = known[node.input[0]].astype(helper.tensor_dtype_to_np_dtype(element_type))
@@ -95,16 +100,15 @@ def trace(draft: Draft, batch: int) -> Trace:
         values |= found
 
 
-def _measured(node: onnx.NodeProto, shape: Shape) -> Array:
-    if node.op_type == "Size":
-        return np.array(np.prod(shape), dtype=np.int64)
-    limits = {attribute.name: attribute.i for attribute in node.attribute}
-    return np.array(shape[limits.get("start", 0) : limits.get("end", len(shape))], dtype=np.int64)
-
-
 def _baked_batch(draft: Draft) -> int | None:
     sizes = {value.name: value.type.tensor_type.shape.dim[0] for value in draft.inputs}
     fixed = {name: size.dim_value for name, size in sizes.items() if size.HasField("dim_value")}
+    if fixed and len(fixed) < len(sizes):
+        raise GraphError(
+            f"the batch of {draft.name} is open in {', '.join(map(repr, sizes.keys() - fixed.keys()))} but fixed in "
+            f"{', '.join(map(repr, fixed))}: where those are constants that the exporter left as inputs, store their "
+            "values as initializers (or export with another exporter); else export with a dynamic batch axis throughout"
+        )
     if len(set(fixed.values())) > 1:
         listed = ", ".join(f"{name!r}: {size}" for name, size in fixed.items())
         raise GraphError(f"the inputs of {draft.name} have different batch sizes ({listed}): axis 0 must be the batch")
@@ -129,17 +133,20 @@ def _resolve(draft: Draft, first: Trace, second: Trace) -> None:
     for node in draft.nodes:
         if node.op_type != "Reshape" or not all(node.input[1] in found.values for found in (first, second)):
             continue
-        one, other = (found.values[node.input[1]].tolist() for found in (first, second))
-        if one != other:
-            target = [a if a == b else -1 for a, b in zip(one, other, strict=True)]
-            if target[0] == -1 and (one[0], other[0]) == (
-                first.shapes[node.input[0]][0],
-                second.shapes[node.input[0]][0],
-            ):
-                target[0] = 0
-            if target.count(-1) > 1:
-                raise draft.error(node, f"has a target that changes with the batch in several places: {one} at 7")
-            _retarget(draft, node, target)
+        if np.array_equal(first.values[node.input[1]], second.values[node.input[1]]):
+            continue
+        source, result = (
+            [found.shapes.get(name) for found in (first, second)] for name in (node.input[0], node.output[0])
+        )
+        one, other = result
+        if one is None or other is None or len(one) != len(other):
+            raise draft.error(node, "has a target that changes with the batch and a result whose shape is not known")
+        target = [a if a == b else -1 for a, b in zip(one, other, strict=True)]
+        if target.count(-1) > 1:
+            raise draft.error(node, f"has a target that changes with the batch in several places: {list(one)} at 7")
+        if target[0] == -1 and [shape[0] if shape else None for shape in source] == [one[0], other[0]]:
+            target[0] = 0
+        _retarget(draft, node, target)
     for name, value in first.values.items():
         if name in second.values and np.array_equal(value, second.values[name]):
             draft.constants[name] = value

@@ -10,11 +10,13 @@ import onnx_graphsurgeon as gs
 from onnx import helper
 
 from mnx.graphs.canonical.draft import Draft
-from mnx.graphs.canonical.refusals import refuse_weight
 from mnx.graphs.canonical.surgery import Graph, error
 from mnx.graphs.canonical.surgery import Node as GraphNode
 from mnx.graphs.errors import GraphError
 from mnx.graphs.model import Array, Attribute, Model, Node, Port
+
+_NOTHING: Array = np.empty(0, np.float32)
+"""In place of a weight in a graph that is used up: its nodes and values hold each other until Python looks for cycles."""
 
 
 def to_graph(draft: Draft) -> Graph:
@@ -33,10 +35,10 @@ def to_graph(draft: Draft) -> Graph:
 
 
 def to_model(graph: Graph, changes: Iterable[str]) -> Model:
-    """The edited graph as a model.
+    """The edited graph as a model; the graph is used up.
 
     Raises:
-        GraphError: a weight has a float type other than float32, or a node an attribute that the dialect cannot hold.
+        GraphError: an output does not depend on the inputs, or a node has an attribute that the dialect cannot hold.
     """
     made = {output.name for node in graph.nodes for output in node.outputs}
     for output in graph.outputs:
@@ -48,9 +50,9 @@ def to_model(graph: Graph, changes: Iterable[str]) -> Model:
     weights: dict[str, Array] = {}
     for name, tensor in constants.items():
         array = np.asarray(tensor.values)
-        refuse_weight(array.dtype.name, name, graph.name)
         array.flags.writeable = False
         weights[name] = array
+        tensor.values = _NOTHING
     nodes = tuple(_node(graph, node) for node in graph.nodes)
     inputs, outputs = (tuple(_port(tensor) for tensor in ends) for ends in (graph.inputs, graph.outputs))
     return Model(graph.name, inputs, outputs, nodes, weights, changes=tuple(changes))

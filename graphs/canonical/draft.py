@@ -10,7 +10,7 @@ import onnx
 from onnx import helper, numpy_helper
 
 from mnx.graphs.errors import GraphError
-from mnx.graphs.model import OPSET, Array
+from mnx.graphs.model import OPSET, Array, Precision
 from mnx.graphs.proto import IR_VERSION
 
 SMALL = 1024
@@ -35,6 +35,7 @@ class Draft:
     shapes: dict[str, tuple[Extent, ...]] = field(default_factory=dict)
     types: dict[str, int] = field(default_factory=dict)
     changes: tuple[str, ...] = ()
+    precision: Precision = field(default_factory=Precision)
 
     def proto(self, extra: Mapping[str, Array] | None = None, batch: int | None = None) -> onnx.ModelProto:
         """The graph as a light protobuf: constants of up to `SMALL` elements by value, others as inputs.

@@ -1,20 +1,32 @@
-"""Unique, non-empty node names, and rank-1 constants that belong to one place only.
+"""Unique, non-empty node names, and constants that belong to one place only.
 
 Exporters merge equal constants of unrelated layers (fresh ones and zeros); training would tie them. Each further use
-of a rank-1 constant gets a copy of its own. Constants of rank 2 and more stay shared: that is real tying.
+of a constant that says nothing of its own gets a copy: one with a single axis longer than 1 (a bias, a layer scale),
+and one whose numbers are all equal (a last layer that starts at zero). Other matrices stay shared: that is real tying.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 
 import numpy as np
 
 from mnx.graphs.canonical.surgery import Graph, Node, constant, values
+from mnx.graphs.model import Array
 
 PARAMETER_NAMES: Mapping[str, Mapping[int, str]] = {
     "Conv": {1: "weight", 2: "bias"},
     "Gemm": {1: "weight", 2: "bias"},
+    "MatMul": {1: "weight", 2: "bias"},
+    "Add": {1: "addend"},
+    "Mul": {1: "factor"},
+    "LayerNormalization": {1: "scale", 2: "bias"},
+    "GroupNormalization": {1: "scale", 2: "bias"},
+    "InstanceNormalization": {1: "scale", 2: "bias"},
+    "PRelu": {1: "slope"},
+    "Reshape": {1: "target"},
+    "Slice": {1: "start", 2: "end", 3: "axis", 4: "step"},
     "BatchNormalization": {1: "scale", 2: "shift", 3: "mean", 4: "variance"},
 }
 """Op -> input -> how a constant made for it is called behind the node's name."""
@@ -39,13 +51,22 @@ def unique_names(graph: Graph) -> list[str]:
     return []
 
 
+def _says_nothing(array: Array) -> bool:
+    """Whether two layers may hold the same numbers by chance."""
+    vector = sum(size > 1 for size in array.shape) <= 1
+    return vector or bool((array == array.reshape(-1)[:1]).all())
+
+
 def untie(graph: Graph) -> list[str]:
-    """Give every use of a rank-1 constant its own copy."""
+    """Give every use of a vector, and of a constant of equal numbers, its own copy."""
+    uses = Counter(tensor.name for node in graph.nodes for tensor in node.inputs)
     places: dict[str, list[str]] = {}
     for node in graph.nodes:
         for index, tensor in enumerate(node.inputs):
             array = values(tensor)
-            if array is None or array.ndim != 1:
+            if uses[tensor.name] == 1 or array is None or not array.ndim:
+                continue
+            if tensor.name not in places and not _says_nothing(array):
                 continue
             users = places.setdefault(tensor.name, [])
             if users:

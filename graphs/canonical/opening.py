@@ -2,24 +2,35 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import onnx
 import onnx_ir as ir
-from onnx import version_converter
 from onnx_ir.passes import PassError
 from onnx_ir.passes import common as steps
 
+from mnx.graphs.canonical.branches import resolve_branches
+from mnx.graphs.canonical.classical import expand_classical
 from mnx.graphs.canonical.draft import SMALL, Draft, live
+from mnx.graphs.canonical.fused import MICROSOFT, expand_fused
+from mnx.graphs.canonical.precision import in_float32
 from mnx.graphs.canonical.refusals import refuse_foreign, refuse_inputs
+from mnx.graphs.canonical.versions import converted
 from mnx.graphs.errors import GraphError
 from mnx.graphs.model import OPSET, Array
 from mnx.graphs.suggest import one_line
+from mnx.graphs.wire import mapped
 
-_OLDEST = 9
 _ALIKE = 13
 """From this opset on an op that stays valid under another version stays the same op (Softmax changed before)."""
 
 _ANY_CONSTANT = 0
+_INPUTS_APART = 4
+"""The first file format in which constants need not be inputs as well."""
+_LAYER_NORM = 17
+_BYTE = 8
+SUFFIX = ".onnx"
 
 
 def opened(model: ir.Model, name: str) -> Draft:
@@ -34,12 +45,13 @@ def opened(model: ir.Model, name: str) -> Draft:
         _inline(model, version, name)
         arrays = _take_large(model, name)
         proto = ir.to_proto(model)
+        proto.ir_version = max(proto.ir_version, _INPUTS_APART)
     except PassError as error:
         raise GraphError(f"the functions of {name} cannot be inlined: {one_line(error)}") from error
     except ir.serde.SerdeError as error:
         raise GraphError(f"{name} is damaged ({one_line(error)}): export or copy it again") from error
+    changes = [*_drop_statistics(proto.graph), *_name_by_domain(proto, version), *resolve_branches(proto)]
     graph = proto.graph
-    changes = _drop_statistics(graph)
     kept = live(graph.node, [value.name for value in graph.output])
     del graph.node[:]
     graph.node.extend(kept)
@@ -47,14 +59,33 @@ def opened(model: ir.Model, name: str) -> Draft:
     refuse_foreign(graph, name)
     refuse_inputs([value for value in graph.input if value.name not in arrays], name)
     _check(proto, name)
-    graph = _converted(proto, version, name).graph
+    proto = converted(proto, version, name)
+    graph = proto.graph
+    expand_classical(graph)
+    expand_fused(proto, arrays, name)
+    precision, change = in_float32(graph, arrays)
     lifted = _lift(graph)
     small = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in graph.initializer}
     constants = {**arrays, **small, **lifted}
     inputs = [value for value in graph.input if value.name not in constants]
-    draft = Draft(name, list(graph.node), inputs, list(graph.output), constants, changes=changes)
+    draft = Draft(name, list(graph.node), inputs, list(graph.output), constants, precision=precision)
+    draft.changes = (*changes, *change)
     draft.drop_dead()
     return draft
+
+
+def _name_by_domain(proto: onnx.ModelProto, version: int) -> tuple[str, ...]:
+    """Give the ops that onnxruntime writes under ONNX's name the domain that is theirs, in place."""
+    for node in proto.graph.node:
+        older = node.op_type == "LayerNormalization" and version < _LAYER_NORM
+        if node.domain in ("", "ai.onnx") and (older or node.op_type == "SimplifiedLayerNormalization"):
+            node.domain = MICROSOFT
+    if any(node.domain == MICROSOFT for node in proto.graph.node):
+        domains = {opset.domain for opset in proto.opset_import}
+        if MICROSOFT not in domains:
+            proto.opset_import.append(onnx.helper.make_opsetid(MICROSOFT, 1))
+        return (f"fused ops of {MICROSOFT} written in ONNX's own",)
+    return ()
 
 
 def _check(proto: onnx.ModelProto, name: str) -> None:
@@ -124,25 +155,19 @@ def _stays(tensor: ir.TensorProtocol) -> bool:
 
 
 def _array(tensor: ir.TensorProtocol, name: str) -> Array:
+    """The numbers of a tensor; those of another file stay there until they are used."""
+    if not isinstance(tensor, ir.ExternalTensor):
+        return tensor.numpy()
     try:
-        return np.array(tensor.numpy()) if isinstance(tensor, ir.ExternalTensor) else tensor.numpy()
+        path, dtype = Path(tensor.path), tensor.dtype.numpy()
+        if not path.resolve().is_relative_to(Path(tensor.base_dir).resolve()):
+            raise ValueError("it lies outside of the model's folder")
+        if tensor.dtype.bitwidth != dtype.itemsize * _BYTE:
+            return np.array(tensor.numpy())
+        shape = tuple(int(size) for size in tensor.shape.numpy())
+        return mapped(path, dtype, shape, tensor.offset or 0, own=path.suffix == SUFFIX)
     except (OSError, ValueError) as error:
-        where = f" in the file {str(tensor.location)!r}" if isinstance(tensor, ir.ExternalTensor) else ""
         raise GraphError(
-            f"weight {tensor.name!r} of {name}{where} cannot be read ({one_line(error)}): "
-            "put the data file that belongs to the model beside it, or export the model again"
-        ) from error
-
-
-def _converted(proto: onnx.ModelProto, version: int, name: str) -> onnx.ModelProto:
-    if version < _OLDEST:
-        raise GraphError(f"{name} is in opset {version}; mnx reads {_OLDEST} and newer: export with a newer opset")
-    if version == OPSET:
-        return proto
-    try:
-        return version_converter.convert_version(proto, OPSET)
-    except (version_converter.ConvertError, RuntimeError) as error:
-        raise GraphError(
-            f"{name} is in opset {version} and cannot be brought to {OPSET} ({one_line(error)}): "
-            f"export with opset 17 to {OPSET}"
+            f"weight {tensor.name!r} of {name} in the file {str(tensor.location)!r} cannot be read "
+            f"({one_line(error)}): put the data file that belongs to the model beside it, or export the model again"
         ) from error

@@ -5,18 +5,23 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 import onnx
-from onnx import TensorProto, defs
+from onnx import defs
 
+from mnx.graphs.canonical import classical, fused
 from mnx.graphs.errors import GraphError
 
 _CONTROL_FLOW = "mnx reads static graphs: export the model with its branches and loops resolved"
+_LOOP = (
+    "mnx reads static graphs; a recurrent layer must be one op or be unrolled: export with unroll=True (Keras), or "
+    "with torch, which writes LSTM and GRU as one op"
+)
 _SEQUENCES = "mnx reads tensors only: export the model without lists of tensors"
 _QUANTISED = "mnx trains in float32: give the model as it was before quantisation"
 
 REFUSED: Mapping[str, str] = {
     "If": _CONTROL_FLOW,
-    "Loop": _CONTROL_FLOW,
-    "Scan": _CONTROL_FLOW,
+    "Loop": _LOOP,
+    "Scan": _LOOP,
     "SequenceMap": _SEQUENCES,
     "SequenceConstruct": _SEQUENCES,
     "SequenceAt": _SEQUENCES,
@@ -33,20 +38,29 @@ REFUSED: Mapping[str, str] = {
     "QLinearMatMul": _QUANTISED,
     "ConvInteger": _QUANTISED,
     "MatMulInteger": _QUANTISED,
+    "StatefulPartitionedCall": (
+        "the exporter left a TensorFlow function in the file, which is broken: replace that layer in the source model, "
+        "or export from Keras on the torch backend"
+    ),
+    "Erfc": (
+        "it does not exist in ONNX, the exporter wrote a broken file: use the tanh form of GELU in the source model, "
+        "or export from Keras on the torch backend"
+    ),
 }
 """Op -> what to do instead."""
 
 DOMAINS: Mapping[str, str] = {
     "com.microsoft": "onnxruntime wrote it while optimising or quantising: give the model as the framework exported it",
+    "com.microsoft.nchwc": (
+        "onnxruntime wrote it for one kind of processor: give the model as the framework exported it, or optimise to "
+        "level 'extended' only"
+    ),
     "ai.onnx.ml": "it is classical machine learning, not a network layer: export without it (zipmap=False in skl2onnx)",
 }
 """Domain -> what to do instead."""
 
-_NAMED_TYPES: Mapping[int, str] = {
-    TensorProto.FLOAT16: "float16",
-    TensorProto.BFLOAT16: "bfloat16",
-    TensorProto.DOUBLE: "float64",
-}
+EXPANDED = frozenset([*fused.RULES, *((classical.DOMAIN, op) for op in classical.RULES)])
+"""(domain, op) of what is written out instead."""
 
 
 def refuse_foreign(graph: onnx.GraphProto, name: str) -> None:
@@ -57,6 +71,8 @@ def refuse_foreign(graph: onnx.GraphProto, name: str) -> None:
     """
     for node in graph.node:
         where = f"(node {node.name or (node.output[0] if node.output else '')!r} of {name})"
+        if (node.domain, node.op_type) in EXPANDED:
+            continue
         if node.domain not in ("", "ai.onnx"):
             cure = DOMAINS.get(node.domain, "mnx reads ONNX's own ops: export without custom ops")
             raise GraphError(f"op {node.domain}.{node.op_type} {where} cannot be read: {cure}")
@@ -70,7 +86,7 @@ def refuse_foreign(graph: onnx.GraphProto, name: str) -> None:
 
 
 def refuse_inputs(inputs: Iterable[onnx.ValueInfoProto], name: str) -> None:
-    """Refuse inputs without a batch axis, with further axes of unknown size, or in a float type other than float32.
+    """Refuse inputs without a batch axis or with further axes of unknown size.
 
     Raises:
         GraphError: names the input and what to do.
@@ -79,11 +95,6 @@ def refuse_inputs(inputs: Iterable[onnx.ValueInfoProto], name: str) -> None:
         tensor = value.type.tensor_type
         if not value.type.HasField("tensor_type"):
             raise GraphError(f"input {value.name!r} of {name} is not a tensor: {_SEQUENCES}")
-        if tensor.elem_type in _NAMED_TYPES:
-            raise GraphError(
-                f"input {value.name!r} of {name} is {_NAMED_TYPES[tensor.elem_type]}; mnx trains in float32: "
-                "export the model in float32"
-            )
         if not tensor.HasField("shape") or not tensor.shape.dim:
             raise GraphError(f"input {value.name!r} of {name} has no batch axis: export it with the batch as axis 0")
         loose = [str(axis) for axis, size in enumerate(tensor.shape.dim) if axis and not size.HasField("dim_value")]
@@ -92,15 +103,3 @@ def refuse_inputs(inputs: Iterable[onnx.ValueInfoProto], name: str) -> None:
                 f"input {value.name!r} of {name} has no fixed size on axis {', '.join(loose)}; only the batch (axis 0) "
                 "may be open: export with fixed image sizes and lengths"
             )
-
-
-def refuse_weight(array_type: str, weight: str, name: str) -> None:
-    """Refuse a weight in a float type other than float32.
-
-    Raises:
-        GraphError: names the weight.
-    """
-    if array_type in _NAMED_TYPES.values():
-        raise GraphError(
-            f"weight {weight!r} of {name} is {array_type}; mnx trains in float32: export the model in float32"
-        )

@@ -76,7 +76,7 @@ def fresh_name(graph: Graph, wish: str) -> str:
 
 def constant(graph: Graph, wish: str, array: Array) -> Tensor:
     """A new constant, called `wish` if that name is free."""
-    return gs.Constant(fresh_name(graph, wish), np.ascontiguousarray(array).reshape(array.shape))
+    return gs.Constant(fresh_name(graph, wish), np.asarray(array))
 
 
 def set_node(
@@ -143,3 +143,26 @@ def redirect(old: Tensor, new: Tensor) -> None:
         for index, tensor in enumerate(reader.inputs):
             if tensor is old:
                 reader.inputs[index] = new
+
+
+def insert_before(
+    graph: Graph, node: Node, op: str, inputs: Iterable[Tensor], shape: Iterable[Extent] | None, **attributes: Any
+) -> Tensor:
+    """Insert a new node before `node` and return what it makes, a value of this shape and of its first input's type."""
+    inputs = list(inputs)
+    name = f"{node.name}.{op}" if node.name else ""
+    wish = fresh_name(graph, f"{node.outputs[0].name}.{op}")
+    result = gs.Variable(wish, inputs[0].dtype, None if shape is None else list(shape))
+    graph.nodes.insert(position(graph, node), gs.Node(op, name, attributes, inputs, [result]))
+    return result
+
+
+def insert_at(graph: Graph, place: int, node: Node) -> None:
+    """Put a new node at this place in the order of execution."""
+    graph.nodes.insert(place, node)
+
+
+def replace_node(graph: Graph, old: Node, new: Tensor) -> None:
+    """Let `new` take the place of the one output of `old`, which goes; an output of the graph keeps its name."""
+    set_node(old, "Identity", [new])
+    bypass(graph, old)

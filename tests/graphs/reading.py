@@ -63,13 +63,13 @@ def same(left: Array, right: Array) -> bool:
 def preserved(model: Model, proto: onnx.ModelProto, batch: int = 3) -> bool:
     """Whether the canonical model computes what the original does, head included."""
     inputs = images(proto, batch)
-    results = list(run(model, inputs, include_head=True).values())
+    results = list(run(model, inputs, include_ends=True).values())
     return all(same(one, other) for one, other in zip(results, original(proto, inputs), strict=True))
 
 
 def check_dialect(model: Model) -> None:
     """The promises of the canonical form that hold for every model."""
-    onnx.checker.check_model(to_proto(model, include_head=True), full_check=True)
+    onnx.checker.check_model(to_proto(model, include_ends=True), full_check=True)
     names = [node.name for node in model.nodes]
     assert all(names)
     assert len(set(names)) == len(names)

@@ -267,7 +267,7 @@ def test_the_canonical_model_computes_what_the_original_does(name: str) -> None:
 def test_canonical_models_stay_as_they_are(name: str) -> None:
     opset, text, _ = CASES[name]
     first = canonicalise(network(text, opset), "net")
-    second = canonicalise(to_proto(first, include_head=True), "net")
+    second = canonicalise(to_proto(first, include_ends=True), "net")
     assert second.nodes == first.nodes
     assert (second.inputs, second.outputs, second.head) == (first.inputs, first.outputs, first.head)
     assert list(second.weights) == list(first.weights)
@@ -424,3 +424,60 @@ def test_newer_opsets_are_brought_down(opset: int) -> None:
     text = CASES["bias before BatchNormalization"][1]
     model = canonicalise(network(text, opset), "net")
     assert preserved(model, network(text, 21))
+
+
+SHARED = """
+shared (float[batch, 4] x, float[4, 4] w, float[1, 4] s) => (float[batch, 4] y) {{
+    zero = Constant <value = float[4, 4] {{{zeros}}}> ()
+    a = Gemm <transB = 1> (x, w)
+    b = Gemm <transB = 1> (a, w)
+    c = Gemm <transB = 1> (b, zero)
+    d = Gemm <transB = 1> (c, zero)
+    e = Mul (d, s)
+    f = Tanh (e)
+    y = Mul (f, s)
+}}""".format(zeros=", ".join("0" * 16))
+
+
+def test_constants_that_say_nothing_are_untied_and_other_matrices_stay_shared() -> None:
+    model = canonicalise(network(SHARED), "m")
+    weights = [node.inputs[1] for node in model.nodes if node.op == "Gemm"]
+    assert weights[0] == weights[1]
+    assert weights[2] != weights[3]
+    factors = [node.inputs[1] for node in model.nodes if node.op == "Mul"]
+    assert len(set(factors)) == len(factors)
+
+
+def merged(name: str, bias: str) -> onnx.ModelProto:
+    """Two layers, the matrix of the second written as Identity of the first's, under `name`."""
+    proto = network(f"""
+    net (float[batch, 3] x, float[3, 3] w, float[3] b, float[3] c) => (float[batch, 3] y) {{
+        copied = Identity (w)
+        other = Identity (b)
+        a = Gemm <transB = 1> (x, w, b)
+        r = Relu (a)
+        y = Gemm <transB = 1> (r, copied, {bias})
+    }}""")
+    for node in proto.graph.node:
+        for names in (node.input, node.output):
+            for index, value in enumerate(names):
+                names[index] = name if value == "copied" else value
+    return proto
+
+
+@pytest.mark.parametrize(
+    ("name", "bias", "apart"),
+    [
+        ("layers.1.weight", "c", True),
+        ("onnx::MatMul_7", "c", False),
+        ("onnx::MatMul_7", "other", True),
+        ("/layers.1/Identity_output_0", "other", False),
+    ],
+)
+def test_equal_parameters_of_two_layers_are_told_from_one_that_both_use(name: str, bias: str, apart: bool) -> None:
+    proto = merged(name, bias)
+    model = canonicalise(proto, "m")
+    first, second = (node.inputs[1] for node in model.nodes if node.op == "Gemm")
+    assert (first != second) == apart
+    inputs = images(proto, 3)
+    assert same(next(iter(run(model, inputs).values())), original(proto, inputs)[0])

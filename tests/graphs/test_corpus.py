@@ -33,10 +33,10 @@ def test_a_torch_export_computes_its_reference(path: Path) -> None:
         rule_of(node, model)
     with np.load(path.with_suffix(".npz")) as reference:
         x, expected = reference["arr_0"], reference["y"]
-    (result,) = run(model, x, include_head=True).values()
+    (result,) = run(model, x, include_ends=True).values()
     assert same(result, expected)
     assert shapes(model, len(x))[model.outputs[0].name] == (len(x), *model.outputs[0].shape)
-    again = canonicalise(to_proto(model, include_head=True), model.name)
+    again = canonicalise(to_proto(model, include_ends=True), model.name)
     assert again.nodes == model.nodes
     assert again.changes == ()
 

@@ -39,7 +39,7 @@ def test_values_by_name_against_numpy() -> None:
     assert list(run(model, {"x": x})) == ["l"]
     assert list(run(model, x, ["r", "x", "w"])) == ["r", "x", "w"]
     odds = np.exp(found["l"])
-    assert same(run(model, x, include_head=True)["p"], odds / odds.sum(axis=1, keepdims=True))
+    assert same(run(model, x, include_ends=True)["p"], odds / odds.sum(axis=1, keepdims=True))
 
 
 def test_batch_statistics_against_numpy() -> None:

@@ -1,0 +1,102 @@
+"""Any opset from 9 on brought to the dialect's.
+
+Older models are converted upwards by ONNX. Newer ones hold, for the most part, the same ops with further element types:
+ops that are new are written out, by a rule of `fused` or by ONNX's own definition of them, and the number is changed.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import onnx
+from onnx import defs, helper, inliner, shape_inference, version_converter
+
+from mnx.graphs.canonical.fused import RULES
+from mnx.graphs.errors import GraphError
+from mnx.graphs.model import OPSET
+from mnx.graphs.suggest import one_line
+
+_OLDEST = 9
+
+_NEW_ATTRIBUTES = frozenset({"round_mode", "saturate", "stash_type"})
+
+
+def converted(proto: onnx.ModelProto, version: int, name: str) -> onnx.ModelProto:
+    """The model in the opset of the dialect; ops of `fused.RULES` stay as they are.
+
+    Raises:
+        GraphError: the opset is too old, cannot be converted, or an op is new and has no definition by others.
+    """
+    if version < _OLDEST:
+        raise GraphError(f"{name} is in opset {version}; mnx reads {_OLDEST} and newer: export with a newer opset")
+    if version > OPSET:
+        return _lowered(proto, version, name)
+    if version == OPSET:
+        return proto
+    try:
+        return version_converter.convert_version(proto, OPSET)
+    except (version_converter.ConvertError, RuntimeError) as error:
+        raise GraphError(
+            f"{name} is in opset {version} and cannot be brought to {OPSET} ({one_line(error)}): "
+            f"export with opset 17 to {OPSET}"
+        ) from error
+
+
+def _lowered(proto: onnx.ModelProto, version: int, name: str) -> onnx.ModelProto:
+    new = {node.op_type for node in proto.graph.node if _is_new(node) and ("", node.op_type) not in RULES}
+    defined = [("", op) for op in sorted(new) if _has_definition(op, version)]
+    if defined:
+        proto = _defined_by_others(proto, defined, name)
+    for node in proto.graph.node:
+        if _is_new(node) and ("", node.op_type) not in RULES:
+            raise GraphError(
+                f"op {node.op_type} (node {node.name or node.output[0]!r} of {name}) came with an opset newer than "
+                f"{OPSET}, which mnx reads by its parts only, and has none: export with opset 17 to {OPSET}"
+            )
+        if node.domain in ("", "ai.onnx") and ("", node.op_type) not in RULES:
+            _drop_new_attributes(node, name)
+    for opset in proto.opset_import:
+        if opset.domain in ("", "ai.onnx"):
+            opset.version = OPSET
+    return proto
+
+
+def _defined_by_others(proto: onnx.ModelProto, ops: list[tuple[str, str]], name: str) -> onnx.ModelProto:
+    """The model with these ops as ONNX defines them; the types that this takes stand in `value_info` meanwhile."""
+    given = {value.name for value in proto.graph.input}
+    proto = shape_inference.infer_shapes(proto, data_prop=True)
+    for tensor in proto.graph.initializer:
+        if tensor.name not in given:
+            value = helper.make_tensor_value_info(tensor.name, tensor.data_type, list(tensor.dims))
+            proto.graph.value_info.append(value)
+    try:
+        proto = inliner.inline_selected_functions(proto, ops, inline_schema_functions=True)
+    except RuntimeError as error:
+        listed = ", ".join(op for _, op in ops)
+        raise GraphError(
+            f"{listed} of {name} cannot be written out ({one_line(error)}): export with opset 17 to {OPSET}"
+        ) from error
+    del proto.graph.value_info[:]
+    return proto
+
+
+def _is_new(node: onnx.NodeProto) -> bool:
+    return node.domain in ("", "ai.onnx") and not defs.has(node.op_type, max_inclusive_version=OPSET)
+
+
+def _has_definition(op: str, version: int) -> bool:
+    schema: Any = defs.get_schema(op, version)
+    return bool(schema.has_function or schema.has_context_dependent_function)
+
+
+def _drop_new_attributes(node: onnx.NodeProto, name: str) -> None:
+    known = defs.get_schema(node.op_type, OPSET).attributes
+    for attribute in list(node.attribute):
+        if attribute.name in known:
+            continue
+        if attribute.name not in _NEW_ATTRIBUTES:
+            raise GraphError(
+                f"op {node.op_type} (node {node.name or node.output[0]!r} of {name}) has an attribute "
+                f"{attribute.name!r} that came after opset {OPSET}: export with opset 17 to {OPSET}"
+            )
+        node.attribute.remove(attribute)
