@@ -1,22 +1,29 @@
 """Alignment of two structure trees: which units match, which units only one of them has.
 
 Dynamic programming over the two series, recursing into branches. A state is (units taken on the left, on the right,
-range of the value that arrives); its score is the number of shared parameters and of matched units, then how early they
-stand, so that ties go to equal positions. A unit that only one side has may be passed over only where it
-can be made the identity on what arrives: an op by its rule, a residual section by zeroing its branches.
+range of the value that arrives, promised widths); its score is the number of the mother's parameters and of matched
+ops, then how early they stand, so that ties go to equal positions. A unit that only one side has may be passed over
+only where it can be made the identity on what arrives: an op by its rule, a residual section by zeroing its branches;
+and only where it is as wide as promised (`graphs.promises`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import permutations
+from typing import NamedTuple, TypeAlias
 
 from mnx.graphs.axes import Axes
+from mnx.graphs.best_path import Path, Score, bounded, keep
 from mnx.graphs.errors import GraphError
-from mnx.graphs.matching import How, fixed_width, insertable, mismatch, shared_parameters
+from mnx.graphs.kernels import Window, common_window, window
+from mnx.graphs.matching import How, fixed_width, insertable, mismatch
+from mnx.graphs.model import Shape
 from mnx.graphs.ops.rule import ANY, Interval
-from mnx.graphs.structure import Op, Parallel, Series, Structure, Unit
+from mnx.graphs.parting import parting
+from mnx.graphs.promises import Meeting, Offers, Pair, Promises, groups_of, lacks_bias, meeting, passing
+from mnx.graphs.structure import Op, Parallel, Series, Structure, Tangle, Unit
 
 
 @dataclass(frozen=True)
@@ -39,200 +46,281 @@ class Insertion:
 
 @dataclass(frozen=True)
 class Alignment:
-    """Matched ops (left, right) in execution order, and what only one side has."""
+    """Matched ops (left, right) in execution order, and what only one side has.
+
+    `shared` is the number of trained parameters of the mother that it leads to.
+    """
 
     matches: tuple[tuple[Op, Op], ...] = ()
     only_left: tuple[Insertion, ...] = ()
     only_right: tuple[Insertion, ...] = ()
     shared: int = 0
-    range: Interval = ANY
-
-    def __add__(self, other: Alignment) -> Alignment:
-        return Alignment(
-            self.matches + other.matches,
-            self.only_left + other.only_left,
-            self.only_right + other.only_right,
-            self.shared + other.shared,
-            other.range,
-        )
 
 
-Score = tuple[int, int, int]
+_MANY_BRANCHES = 5
+"""With more branches than this, those of a commutative join match in the given order alone."""
+
+_MOST_STATES = 48
+"""How many states are kept at one place."""
+
+_ROUNDS = 4
+"""How often at most the search begins again because a match has asked for lower promises."""
+
+
+class _State(NamedTuple):
+    """What arrives at a place, and what is promised of the groups that are met again behind it."""
+
+    range: Interval
+    promises: Promises
+
+
+_Step: TypeAlias = "Path[Alignment]"
+_Cell: TypeAlias = "dict[_State, _Step]"
+_Live: TypeAlias = tuple[frozenset[int], frozenset[int]]
+_Passed: TypeAlias = tuple[tuple[tuple[Op, How], ...], tuple[Pair, ...]]
+_NOWHERE: frozenset[int] = frozenset()
 
 
 @dataclass(frozen=True)
-class _Aim:
-    keep_left: bool
-    goal: str
+class _Spot:
+    """Where two units or series stand: the values that arrive, and the groups of either side met behind them."""
 
-    def key(self, score: Score) -> Score:
-        """The order in which scores are compared: shared parameters or matched units first, then early places."""
-        shared, units, early = score
-        return (shared, units, early) if self.goal == "parameters" else (units, shared, early)
+    place: Place
+    other: Place
+    live: _Live
 
 
-@dataclass(frozen=True)
-class _Path:
-    """A partial alignment as a linked list: the last step and the path before it."""
-
-    score: Score
-    step: Alignment
-    before: _Path | None
-
-    def steps(self) -> Alignment:
-        """The whole alignment up to here."""
-        parts: list[Alignment] = []
-        path: _Path | None = self
-        while path is not None:
-            parts.append(path.step)
-            path = path.before
-        parts.reverse()
-        return Alignment(
-            tuple(m for part in parts for m in part.matches),
-            tuple(i for part in parts for i in part.only_left),
-            tuple(i for part in parts for i in part.only_right),
-            sum(part.shared for part in parts),
-            parts[-1].range,
-        )
-
-
-GOALS = ("parameters", "units")
-"""What an alignment puts first: shared parameters, or matched units (the paper's rule, position by position).
-Parameters are counted before the mother's final widths are known, so that either goal may lead to the larger mother."""
-
-
-def align(left: Structure, right: Structure, keep_left: bool = False, goal: str = "parameters") -> Alignment:
-    """The best alignment of two networks.
+def align(left: Structure, right: Structure, keep_left: bool = False) -> Alignment:
+    """The alignment of two networks that leads to the largest mother.
 
     Args:
         left: the (candidate) mother.
         right: a member.
         keep_left: every unit of the left side must match, as when a member is hatched from a finished mother.
-        goal: one of `GOALS`.
 
     Raises:
         GraphError: the two have nothing in common: no alignment exists.
     """
-    if left.input != right.input:
-        raise GraphError(
-            f"{left.name} and {right.name} take different inputs: {_sizes(left.input)} and {_sizes(right.input)}"
-        )
-    outputs = [list(structure.ops())[-1].output for structure in (left, right)]
+    inputs = _inputs(left, right)
+    if inputs[0] != inputs[1]:
+        raise GraphError(f"{left.name} and {right.name} take different inputs: {_ports(left)} and {_ports(right)}")
+    outputs = _outputs(left, right)
     if outputs[0] != outputs[1]:
         raise GraphError(
             f"{left.name} and {right.name} give different outputs: {_sizes(outputs[0])} and {_sizes(outputs[1])}"
         )
-    found = _align_series(
-        left.series,
-        right.series,
-        Place(left.input_value, left.input),
-        Place(right.input_value, right.input),
-        ANY,
-        _Aim(keep_left, goal),
-    )
+    found = _Search(left, right, keep_left, False).best()
     if found is None:
-        raise GraphError(
-            f"{left.name} and {right.name} share no mother: they differ where neither can be made the identity"
-        )
-    return found
+        reason = parting(left, right) or "they differ where neither can be made the identity, or is too narrow for it"
+        raise GraphError(f"{left.name} and {right.name} share no mother: {reason}")
+    return _alignment(found)
 
 
-def _align_series(
-    left: Series, right: Series, start: Place, other_start: Place, arriving: Interval, aim: _Aim
-) -> Alignment | None:
-    places = [start, *(Place(unit.value, unit.output) for unit in left)]
-    others = [other_start, *(Place(unit.value, unit.output) for unit in right)]
-    table: dict[tuple[int, int], dict[Interval, _Path]] = {
-        (0, 0): {arriving: _Path((0, 0, 0), Alignment(range=arriving), None)}
-    }
-    for i in range(len(left) + 1):
-        for j in range(len(right) + 1):
-            for at, path in table.get((i, j), {}).items():
-                for (di, dj), step, units in _steps(left, right, places, others, i, j, at, aim):
-                    score = (
-                        path.score[0] + step.shared,
-                        path.score[1] + units,
-                        path.score[2] - (i + j if units else 0),
-                    )
-                    cell = table.setdefault((i + di, j + dj), {})
-                    best = cell.get(step.range)
-                    if best is None or aim.key(score) > aim.key(best.score):
-                        cell[step.range] = _Path(score, step, path)
-            if (i, j) != (len(left), len(right)):
-                table.pop((i, j), None)
-    final = table.get((len(left), len(right)), {})
-    if not final:
+def embedding(mother: Structure, member: Structure) -> Alignment | None:
+    """The alignment of a finished mother that keeps all her units, widths and kernels, None where there is none."""
+    if any(one != other for one, other in (_inputs(mother, member), _outputs(mother, member))):
         return None
-    return max(final.values(), key=lambda path: aim.key(path.score)).steps()
+    found = _Search(mother, member, True, True).best()
+    return None if found is None else _alignment(found)
 
 
-def _steps(
-    left: Series,
-    right: Series,
-    places: list[Place],
-    others: list[Place],
-    i: int,
-    j: int,
-    at: Interval,
-    aim: _Aim,
-) -> Iterator[tuple[tuple[int, int], Alignment, int]]:
-    """The ways on from a state: match both next units, or pass over one of them."""
-    if i < len(left) and j < len(right):
-        matched = _match(left[i], right[j], places[i], others[j], at, aim)
-        if matched is not None:
-            yield (1, 1), matched, 1
-    if i < len(left) and not aim.keep_left:
-        ops = insertable(left[i], at, others[j].axes)
-        if ops is not None:
-            yield (1, 0), Alignment(only_left=(Insertion(left[i], places[i], ops, others[j]),), range=at), 0
-    if j < len(right):
-        ops = insertable(right[j], at, places[i].axes)
-        if ops is not None:
-            yield (0, 1), Alignment(only_right=(Insertion(right[j], others[j], ops, places[i]),), range=at), 0
+def _inputs(left: Structure, right: Structure) -> list[list[tuple[str, Shape]]]:
+    return [[(port.dtype, port.shape) for port in structure.ports] for structure in (left, right)]
 
 
-def _match(left: Unit, right: Unit, place: Place, other: Place, at: Interval, aim: _Aim) -> Alignment | None:
-    if isinstance(left, Op) and isinstance(right, Op):
-        return _match_ops(left, right, [at])
-    if isinstance(left, Parallel) and isinstance(right, Parallel):
-        return _match_parallels(left, right, place, other, at, aim)
-    return None
+def _outputs(left: Structure, right: Structure) -> list[Axes]:
+    return [list(structure.ops())[-1].output for structure in (left, right)]
 
 
-def _match_parallels(
-    left: Parallel, right: Parallel, place: Place, other: Place, at: Interval, aim: _Aim
-) -> Alignment | None:
-    if mismatch(left.join, right.join) or len(left.branches) != len(right.branches):
-        return None
-    best: Alignment | None = None
-    orders = permutations(right.branches) if left.join.rule.commutative else iter([right.branches])
-    for order in orders:
-        parts = [
-            _align_series(mine, theirs, place, other, at, aim)
-            for mine, theirs in zip(left.branches, order, strict=True)
-        ]
-        known = [part for part in parts if part is not None]
-        if len(known) < len(parts):
-            continue
-        join = _match_ops(left.join, right.join, [part.range for part in known])
-        if join is None:
-            continue
-        whole = known[0]
-        for part in (*known[1:], join):
-            whole = whole + part
-        if best is None or aim.key((whole.shared, len(whole.matches), 0)) > aim.key(
-            (best.shared, len(best.matches), 0)
-        ):
-            best = whole
-    return best
-
-
-def _match_ops(left: Op, right: Op, arriving: list[Interval]) -> Alignment | None:
-    if mismatch(left, right):
-        return None
+def _alignment(found: _Step) -> Alignment:
+    steps = list(found.steps())
     return Alignment(
-        matches=((left, right),), shared=shared_parameters(left, right), range=left.rule.range(left.site, arriving)
+        tuple(match for step in steps for match in step.matches),
+        tuple(insertion for step in steps for insertion in step.only_left),
+        tuple(insertion for step in steps for insertion in step.only_right),
+        found.score.shared,
     )
+
+
+class _Search:
+    """One search for the best alignment; what is asked twice of the same two units is found once."""
+
+    def __init__(self, left: Structure, right: Structure, keep_left: bool, keep_widths: bool) -> None:
+        self._left, self._right = left, right
+        self._keep_left, self._keep_widths = keep_left, keep_widths
+        self._offers = Offers(left, right, keep_widths)
+        self._owner: dict[str, str] = {}
+        for op in left.ops():
+            for parameter in op.parameters:
+                self._owner.setdefault(parameter.name, op.name)
+        self._meetings: dict[tuple[int, int], Meeting | None] = {}
+        self._passing: dict[tuple[int, Interval, int, bool], _Passed | None] = {}
+        self._windows: dict[int, Window | None] = {}
+        self._numbers: dict[Axes, int] = {}
+        self._known: dict[int, int] = {}
+        self._groups: dict[int, frozenset[int]] = {}
+
+    def best(self) -> _Step | None:
+        """The best path from input to output; a later search, with lower promises, may find a better one."""
+        found: list[_Step] = []
+        for _ in range(_ROUNDS):
+            asked = self._offers.asked
+            found += self._whole()
+            if self._offers.asked == asked:
+                break
+        if not found and not self._keep_widths:
+            self._offers.all_widths()
+            found += self._whole()
+        return max(found, key=lambda path: path.score, default=None)
+
+    def _whole(self) -> list[_Step]:
+        left, right = self._left, self._right
+        spot = _Spot(Place(left.input_value, left.input), Place(right.input_value, right.input), (_NOWHERE, _NOWHERE))
+        return list(self._series(left.series, right.series, spot, _State(ANY, Promises())).values())
+
+    def _series(self, left: Series, right: Series, spot: _Spot, start: _State) -> _Cell:
+        """The best path through two series to every state behind them."""
+        places = [spot.place, *(Place(unit.value, unit.output) for unit in left)]
+        others = [spot.other, *(Place(unit.value, unit.output) for unit in right)]
+        lives = self._lives(left, spot.live[0]), self._lives(right, spot.live[1])
+        table: dict[tuple[int, int], _Cell] = {(0, 0): {start: Path(Score())}}
+
+        def go(i: int, j: int, after: _State, step: _Step, early: int, before: _Step) -> None:
+            state = _State(after.range, after.promises.among(lives[0][i], lives[1][j]))
+            path = Path(before.score.plus(step.score, early), step.step, step.inside, before)
+            keep(table.setdefault((i, j), {}), state, path)
+
+        for i in range(len(left) + 1):
+            for j in range(len(right) + 1):
+                if i == len(left) and j == len(right):
+                    break
+                cell = bounded(table.pop((i, j), {}), _MOST_STATES, lambda state: state.promises.total)
+                for at, path in cell.items():
+                    if i < len(left) and j < len(right):
+                        here = _Spot(places[i], others[j], (lives[0][i + 1], lives[1][j + 1]))
+                        for after, step in self._match(left, right, i, j, here, at):
+                            go(i + 1, j + 1, after, step, -(i + j), path)
+                    if i < len(left) and not self._keep_left:
+                        for after, step in self._pass(left[i], places[i], others[j], at, True):
+                            go(i + 1, j, after, step, 0, path)
+                    if j < len(right):
+                        for after, step in self._pass(right[j], others[j], places[i], at, False):
+                            go(i, j + 1, after, step, 0, path)
+        return table.get((len(left), len(right)), {})
+
+    def _pass(
+        self, unit: Unit, before: Place, arriving: Place, at: _State, left: bool
+    ) -> Iterator[tuple[_State, _Step]]:
+        """Pass over a unit of one side, where it can be the identity and is as wide as promised."""
+        found = self._passed(unit, at.range, arriving.axes, left)
+        if found is not None:
+            ops, pairs = found
+            for promises in self._offers.tied(at.promises, pairs, ask=False):
+                insertion = (Insertion(unit, before, ops, arriving),)
+                step = Alignment(only_left=insertion) if left else Alignment(only_right=insertion)
+                yield _State(at.range, promises), Path(Score(), step)
+
+    def _passed(self, unit: Unit, at: Interval, axes: Axes, left: bool) -> _Passed | None:
+        """How a unit passes on what arrives, and what that ties; None where it cannot."""
+        if id(axes) not in self._known:
+            self._known[id(axes)] = self._numbers.setdefault(axes, len(self._numbers))
+        key = id(unit), at, self._known[id(axes)], left
+        if key not in self._passing:
+            ops = insertable(unit, at, axes)
+            self._passing[key] = None if ops is None else (ops, passing(unit, ops, axes, left))
+        return self._passing[key]
+
+    def _match(
+        self, left: Series, right: Series, i: int, j: int, spot: _Spot, at: _State
+    ) -> Iterator[tuple[_State, _Step]]:
+        mine, theirs = left[i], right[j]
+        if isinstance(mine, Op) and isinstance(theirs, Op):
+            normalises = i > 0 and mine.op == "BatchNormalization" and lacks_bias(left[i - 1])
+            yield from self._match_ops(mine, theirs, [at.range], at.promises, normalises)
+        elif isinstance(mine, Parallel) and isinstance(theirs, Parallel):
+            yield from self._match_parallels(mine, theirs, spot, at)
+        elif isinstance(mine, Tangle) and isinstance(theirs, Tangle) and mine.wiring == theirs.wiring:
+            pairs = tuple(zip(mine.ops, theirs.ops, strict=True))
+            found = [self._meeting(*pair) for pair in pairs]
+            known = [each for each in found if each is not None]
+            if len(known) == len(found):
+                score = Score(0, sum(each.count(at.promises) for each in known), len(pairs))
+                yield _State(ANY, at.promises), Path(score, Alignment(matches=pairs))
+
+    def _match_ops(
+        self, left: Op, right: Op, arriving: Sequence[Interval], promises: Promises, normalises: bool = False
+    ) -> Iterator[tuple[_State, _Step]]:
+        found = self._meeting(left, right, normalises)
+        if found is not None:
+            reached, step = left.rule.range(left.site, arriving), Alignment(matches=((left, right),))
+            for after in self._offers.tied(promises, found.pairs, ask=True):
+                yield _State(reached, after), Path(Score(found.reach, found.count(after), 1), step)
+
+    def _match_parallels(
+        self, left: Parallel, right: Parallel, spot: _Spot, at: _State
+    ) -> Iterator[tuple[_State, _Step]]:
+        """Branch by branch, each with what those before have promised, then the join; in the best order."""
+        if self._meeting(left.join, right.join) is None or len(left.branches) != len(right.branches):
+            return
+        best: _Cell = {}
+        for order in _orders(left, right):
+            ends: dict[tuple[Promises, tuple[Interval, ...]], _Step] = {(at.promises, ()): Path(Score())}
+            for index, (mine, theirs) in enumerate(zip(left.branches, order, strict=True)):
+                later = (*left.branches[index + 1 :], (left.join,)), (*order[index + 1 :], (right.join,))
+                live = self._met(later[0]) | spot.live[0], self._met(later[1]) | spot.live[1]
+                inner, reached = _Spot(spot.place, spot.other, live), ends
+                ends = {}
+                for (promises, ranges), path in reached.items():
+                    for end, inside in self._series(mine, theirs, inner, _State(at.range, promises)).items():
+                        both = Path(path.score.plus(inside.score), None, inside, path)
+                        keep(ends, (end.promises, (*ranges, end.range)), both)
+            for (promises, ranges), path in ends.items():
+                for after, step in self._match_ops(left.join, right.join, ranges, promises):
+                    keep(best, after, Path(path.score.plus(step.score), step.step, path))
+        yield from best.items()
+
+    def _meeting(self, left: Op, right: Op, normalises: bool = False) -> Meeting | None:
+        """What two ops tie and count, None where they cannot match."""
+        key = id(left), id(right)
+        if key not in self._meetings:
+            self._meetings[key] = None
+            if not mismatch(left, right):
+                mine = self._window(left)
+                kernel = None if mine is None else common_window(left, right)
+                if not self._keep_widths or kernel == mine:
+                    self._meetings[key] = meeting(left, right, self._owner, normalises, kernel)
+        return self._meetings[key]
+
+    def _window(self, op: Op) -> Window | None:
+        if id(op) not in self._windows:
+            self._windows[id(op)] = window(op)
+        return self._windows[id(op)]
+
+    def _lives(self, series: Series, behind: frozenset[int]) -> list[frozenset[int]]:
+        """The groups that are met from each place of a series on."""
+        found = [behind]
+        for unit in reversed(series):
+            found.append(found[-1] | self._met_by(unit))
+        return found[::-1]
+
+    def _met(self, several: Sequence[Series]) -> frozenset[int]:
+        return _NOWHERE.union(*(self._met_by(unit) for series in several for unit in series))
+
+    def _met_by(self, unit: Unit) -> frozenset[int]:
+        if id(unit) not in self._groups:
+            self._groups[id(unit)] = groups_of(unit)
+        return self._groups[id(unit)]
+
+
+def _orders(left: Parallel, right: Parallel) -> Iterator[tuple[Series, ...]]:
+    """The orders in which the right branches may meet the left ones; with many branches, the given one alone."""
+    if left.join.rule.commutative and len(right.branches) <= _MANY_BRANCHES:
+        return permutations(right.branches)
+    return iter([right.branches])
+
+
+def _ports(structure: Structure) -> str:
+    return ", ".join(f"{' x '.join(map(str, port.shape))} of {port.dtype}" for port in structure.ports)
 
 
 def _sizes(axes: Axes) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from math import prod, sqrt
 from zlib import crc32
 
@@ -13,7 +14,7 @@ from mnx.graphs.align import Insertion
 from mnx.graphs.axes import width_of
 from mnx.graphs.kernels import Window
 from mnx.graphs.model import Array, Model, Node, Shape, without_unused_weights
-from mnx.graphs.ops.rule import Kind, Role
+from mnx.graphs.ops.rule import Kind, Role, Slot, Widths
 from mnx.graphs.structure import Op, Parameter, Structure, ops_of
 
 
@@ -34,14 +35,34 @@ def carve(
     """
     kept = _without_units(model, left_out)
     ops = {op.name: op for op in structure.ops()}
-    nodes = tuple(_cropped(node, windows.get(node.name)) for node in kept.nodes)
     weights = dict(kept.weights)
-    for node in nodes:
-        for parameter in ops[node.name].parameters:
-            shape = _narrowed(parameter, widths, windows.get(node.name))
-            if shape != parameter.shape:
-                weights[parameter.name] = hollow(shape)
-    return without_unused_weights(_with_biases(kept.replace(nodes=nodes, weights=weights), ops))
+    nodes = []
+    for node in kept.nodes:
+        if node.name in ops:
+            node = _cropped(node, windows.get(node.name))
+            node = _rewritten(node, ops[node.name], structure.groups, widths, weights)
+            for parameter in ops[node.name].parameters:
+                shape = _narrowed(parameter, widths, windows.get(node.name))
+                if shape != parameter.shape:
+                    weights[parameter.name] = hollow(shape)
+        nodes.append(node)
+    return without_unused_weights(_with_biases(kept.replace(nodes=tuple(nodes), weights=weights), ops))
+
+
+def resized(model: Model, structure: Structure, widths: Mapping[int, int]) -> Model:
+    """The network with other widths, as a stand-in: shapes, attributes and constants that embed a width follow.
+
+    Args:
+        model: the network, whose structure is `structure`.
+        widths: channel group -> new width, for every group.
+    """
+    return carve(model, structure, (), widths, {})
+
+
+TABLE_SCALE = 0.02
+"""Standard deviation of fresh embeddings (Devlin et al. 2019; Dosovitskiy et al. 2021)."""
+
+_FRESH = {Kind.SCALE: 1.0, Kind.VARIANCE: 1.0, Kind.SLOPE: 0.25}
 
 
 def hollow(shape: Shape) -> Array:
@@ -55,7 +76,10 @@ def hollowed(model: Model, structure: Structure) -> Model:
 
 
 def drawn(model: Model, structure: Structure, seed: int) -> Model:
-    """The model with fresh weights: Kaiming normal by fan-in (He et al. 2015), zero biases, plain normalisation."""
+    """The model with fresh weights.
+
+    Kaiming normal by fan-in (He et al. 2015), zero biases, plain normalisation, small embeddings, slopes of 0.25.
+    """
     weights: dict[str, Array] = {}
     for op in structure.ops():
         for parameter in op.parameters:
@@ -69,18 +93,36 @@ def fan_in(op: Op, parameter: Parameter) -> int:
     reach = [
         min(size, next(space)) if role is Role.KERNEL else size
         for size, role in zip(parameter.shape, parameter.roles, strict=True)
-        if role is not Role.PRODUCE
+        if role in (Role.CONTRACT, Role.KERNEL)
     ]
-    return prod(reach)
+    return prod(reach) if reach else parameter.shape[-1]
 
 
 def _fresh(op: Op, parameter: Parameter, seed: int) -> Array:
     """A new value of a parameter, float32, drawn from (seed, name) alone."""
-    if parameter.kind is Kind.WEIGHT:
+    if parameter.kind in (Kind.WEIGHT, Kind.TABLE):
         random = np.random.default_rng((seed, crc32(parameter.name.encode())))
-        scale = np.float32(sqrt(2.0 / fan_in(op, parameter)))
+        scale = np.float32(sqrt(2.0 / fan_in(op, parameter)) if parameter.kind is Kind.WEIGHT else TABLE_SCALE)
         return np.asarray(random.standard_normal(parameter.shape, dtype=np.float32) * scale)
-    return np.full(parameter.shape, 1.0 if parameter.kind in (Kind.SCALE, Kind.VARIANCE) else 0.0, dtype=np.float32)
+    return np.full(parameter.shape, _FRESH.get(parameter.kind, 0.0), dtype=np.float32)
+
+
+def _rewritten(
+    node: Node, op: Op, before: Mapping[int, int], after: Mapping[int, int], weights: dict[str, Array]
+) -> Node:
+    """The node with its attributes and constants at new widths; a constant that changes becomes its own."""
+    if before == after:
+        return node
+    widths = Widths(op.operands, op.output, partial(width_of, widths=before), partial(width_of, widths=after))
+    found = op.rule.rewrite(op.site, widths)
+    inputs = list(node.inputs)
+    for index, array in found.constants.items():
+        if not np.array_equal(array, weights[inputs[index]]):
+            name = f"{node.name}.input{index}"
+            while name in weights:
+                name += "_"
+            weights[name], inputs[index] = array, name
+    return replace(node, inputs=tuple(inputs), attributes={**node.attributes, **found.attributes})
 
 
 def _without_units(model: Model, left_out: Sequence[Insertion]) -> Model:
@@ -108,7 +150,8 @@ def _with_biases(model: Model, ops: Mapping[str, Op]) -> Model:
     weights = dict(model.weights)
     nodes = []
     for node in model.nodes:
-        slot = next((i for i, s in ops[node.name].rule.slots.items() if s.kind is Kind.BIAS), None)
+        rule = ops[node.name].rule if node.name in ops else None
+        slot = next((i for i, s in rule.slots.items() if _is_bias(s)), None) if rule else None
         behind = [consumer.op for consumer in consumers.get(node.outputs[0], [])]
         if slot is not None and not node.input(slot) and behind != ["BatchNormalization"]:
             name = f"{node.name}.bias"
@@ -118,6 +161,10 @@ def _with_biases(model: Model, ops: Mapping[str, Op]) -> Model:
             node = replace(node, inputs=(*node.inputs[:slot], name))
         nodes.append(node)
     return model.replace(nodes=tuple(nodes), weights=weights)
+
+
+def _is_bias(slot: Slot) -> bool:
+    return slot.kind is Kind.BIAS and slot.roles == (Role.PRODUCE,)
 
 
 def _cropped(node: Node, window: Window | None) -> Node:

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from mnx.graphs.align import Alignment
-from mnx.graphs.axes import Axes, Axis
+from mnx.graphs.axes import Axes, Axis, is_fixed
 from mnx.graphs.errors import GraphError
 from mnx.graphs.kernels import Window, common_window, window
 from mnx.graphs.matching import How
@@ -91,10 +91,13 @@ class _Union:
         return key
 
     def tie_values(self, one: Axes, side: str, other: Axes, other_side: str, where: str) -> None:
-        """Tie the channel axes (all but the batch and space) of two values that are the same function."""
-        self.tie_axes(one[1], side, other[1], other_side, where)
+        """Tie the axes (all but the batch) of two values that are the same function."""
+        for mine, theirs in zip(one[1:], other[1:], strict=True):
+            self.tie_axes(mine, side, theirs, other_side, where)
 
     def tie_axes(self, one: Axis, side: str, other: Axis, other_side: str, where: str) -> None:
+        if is_fixed(one) and is_fixed(other):
+            return
         if len(one) != len(other):
             raise GraphError(f"'{where}': widths {one} and {other} are built differently")
         for a, b in zip(one, other, strict=True):

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from mnx.graphs.axes import Axes, Axis, Part, Ties, fixed
 from mnx.graphs.errors import GraphError, UnsupportedOp
+from mnx.graphs.flow import SOURCE, Flow, flow_of
 from mnx.graphs.model import Attribute, Model, Node, Shape
 from mnx.graphs.ops.rule import Role, Rule, Site
 from mnx.graphs.ops.table import rule_of
-from mnx.graphs.series import activation_inputs, series_of
+from mnx.graphs.series import Fork, Skeleton, skeleton_of, tangled
+from mnx.graphs.series import Tangle as TangledNodes
 from mnx.graphs.shapes import shapes
-from mnx.graphs.structure import Op, Parameter, Structure
+from mnx.graphs.structure import Op, Parallel, Parameter, Series, Structure, Tangle, Unit
 
 BATCH = 104729
 """The batch size that structure is read at: a large prime, so that no width is ever a multiple of it."""
@@ -23,45 +25,65 @@ def describe(model: Model) -> Structure:
 
     Raises:
         UnsupportedOp: an op has no rule.
-        GraphError: the model has not one input and one output, ties axes that cannot be tied, or is not
-            series-parallel.
+        GraphError: the model has not one output, ties axes of different widths, or holds nodes beside its flow.
     """
-    if len(model.inputs) != 1 or len(model.outputs) != 1:
+    if len(model.outputs) != 1:
         raise GraphError(
-            f"{model.name} has {len(model.inputs)} inputs and {len(model.outputs)} outputs; "
-            "mnx reads networks with one of each: cut the others off before the export"
+            f"{model.name} has {len(model.outputs)} outputs; mnx reads networks with one: cut the others off before "
+            "the export"
         )
-    ties = Ties()
-    port = model.inputs[0]
-    entry = tuple(fixed(size) for size in (BATCH, *port.shape))
-    ops = _tied_ops(model, entry, ties)
+    flow = flow_of(model)
+    skeleton = skeleton_of(model, flow)
+    known = shapes(model, BATCH)
+    rigid = tangled(skeleton)
+    choices: Mapping[str, int] | None = {}
+    while choices is not None:
+        ties = Ties(choices)
+        ops = _tied_ops(model, flow, rigid, known, ties)
+        choices = ties.retry()
     numbers: dict[int, int] = {}
     resolved = {name: _resolved(op, ties, numbers) for name, op in ops.items()}
-    series = series_of(model, resolved, entry)
-    return Structure(model.name, series, {n: ties.sizes[g] for g, n in numbers.items()}, entry, port.name)
+    entry = _entry(model, flow)
+    series = _series(skeleton, resolved, flow, flow.source, entry)
+    return Structure(
+        model.name, series, {n: ties.sizes[g] for g, n in numbers.items()}, entry, flow.source, model.inputs
+    )
 
 
-def _tied_ops(model: Model, entry: Axes, ties: Ties) -> dict[str, Op]:
-    known = shapes(model, BATCH)
-    axes: dict[str, Axes] = {model.inputs[0].name: entry}
+def _entry(model: Model, flow: Flow) -> Axes:
+    if flow.source == SOURCE:
+        return ()
+    return tuple(fixed(size) for size in (BATCH, *model.inputs[0].shape))
+
+
+def _tied_ops(model: Model, flow: Flow, rigid: frozenset[str], known: Mapping[str, Shape], ties: Ties) -> dict[str, Op]:
+    read = {name for node in flow.nodes for name in node.inputs} | {port.name for port in model.outputs}
+    axes: dict[str, Axes] = {port.name: _fixed((BATCH, *port.shape)) for port in model.inputs}
+    axes |= {name: _fixed(known[name]) for name in flow.context if name in known}
     ops: dict[str, Op] = {}
-    for node in model.nodes:
+    for node in flow.nodes:
         rule = rule_of(node, model)
+        site = _site(node, rule, model, flow, known, read)
         for index, name in enumerate(node.inputs):
             if name in model.weights and name not in axes:
-                axes[name] = _weight_axes(rule, index, known[name], ties)
-        site = _site(node, rule, model, known)
-        output = _tied_output(model, rule, site, axes, ties)
-        axes[node.outputs[0]] = output
-        inputs = activation_inputs(node, model)
+                axes[name] = _weight_axes(rule, index, site, ties)
+        operands = tuple(axes[name] if name else () for name in node.inputs)
+        output = _tied_output(model, rule, site, operands, ties)
+        if node.name in rigid:
+            for axis in (*output, *(axis for operand in operands for axis in operand)):
+                ties.fix(axis)
+        value = next(name for name in node.outputs if name in read)
+        axes[value] = output
+        reads = tuple(i for i, name in enumerate(node.inputs) if name and name in flow.reads[node.name])
         ops[node.name] = Op(
             site=site,
             rule=rule,
-            matching=_matching(node, rule),
-            parameters=_parameters(node, rule, model, known, axes),
-            input=axes[inputs[0]] if inputs else (),
+            matching=_matching(node, site, rule, flow),
+            parameters=_parameters(node, site, rule, model, axes),
+            operands=operands,
+            reads=reads,
             output=output,
-            value=node.outputs[0],
+            value=value,
         )
     last = model.outputs[0].name
     for axis, size in zip(axes[last], known[last], strict=True):
@@ -69,53 +91,68 @@ def _tied_ops(model: Model, entry: Axes, ties: Ties) -> dict[str, Op]:
     return ops
 
 
-def _tied_output(model: Model, rule: Rule, site: Site, axes: Mapping[str, Axes], ties: Ties) -> Axes:
+def _fixed(shape: Shape) -> Axes:
+    return tuple(fixed(size) for size in shape)
+
+
+def _tied_output(model: Model, rule: Rule, site: Site, operands: Sequence[Axes], ties: Ties) -> Axes:
     try:
-        return rule.tie(site, [axes[name] if name else () for name in site.node.inputs], ties)
+        return rule.tie(site, operands, ties)
     except GraphError as error:
         raise type(error)(f"{model.name}: {error}") from None
 
 
-def _weight_axes(rule: Rule, index: int, shape: Shape, ties: Ties) -> Axes:
-    slot = rule.slots.get(index)
-    if slot is None:
-        return tuple(fixed(size) for size in shape)
-    changing = (Role.PRODUCE, Role.CONTRACT)
-    return tuple(ties.group(size) if slot.role(axis) in changing else fixed(size) for axis, size in enumerate(shape))
-
-
-def _site(node: Node, rule: Rule, model: Model, known: Mapping[str, Shape]) -> Site:
-    constants = tuple(
-        model.weights[name] if name in model.weights and index not in rule.slots else None
-        for index, name in enumerate(node.inputs)
-    )
-    return Site(
-        node=node,
-        shapes=tuple(known[name] if name else () for name in node.inputs),
-        outputs=tuple(known[name] for name in node.outputs if name),
-        constants=constants,
+def _weight_axes(rule: Rule, index: int, site: Site, ties: Ties) -> Axes:
+    shape = site.shapes[index]
+    if index not in site.parameters:
+        return _fixed(shape)
+    slot = rule.slots[index]
+    return tuple(
+        ties.group(size) if _changes(slot.role(axis)) and not (slot.operand and size == 1) else fixed(size)
+        for axis, size in enumerate(shape)
     )
 
 
-def _parameters(
-    node: Node, rule: Rule, model: Model, known: Mapping[str, Shape], axes: Mapping[str, Axes]
-) -> tuple[Parameter, ...]:
-    found = []
+def _changes(role: Role) -> bool:
+    return role in (Role.PRODUCE, Role.CONTRACT)
+
+
+def _site(
+    node: Node, rule: Rule, model: Model, flow: Flow, known: Mapping[str, Shape], read: frozenset[str] | set[str]
+) -> Site:
+    slots = flow.slots[node.name]
     for index, slot in rule.slots.items():
         name = node.input(index)
-        if name in model.weights:
-            roles = tuple(slot.role(axis) for axis in range(len(known[name])))
-            found.append(Parameter(index, name, slot.kind, known[name], axes[name], roles))
-        elif name:
+        if name and name not in model.weights and not slot.operand:
             raise UnsupportedOp(
                 f"{model.name}: input {index} of node '{node.name}' ({node.op}) is computed, not a stored weight; "
                 "mnx grows stored weights only"
             )
+    return Site(
+        node=node,
+        shapes=tuple(known[name] if name else () for name in node.inputs),
+        outputs=tuple(known[name] for name in node.outputs if name and name in read),
+        constants=tuple(
+            model.weights[name] if name in model.weights and index not in slots else None
+            for index, name in enumerate(node.inputs)
+        ),
+        parameters=slots,
+    )
+
+
+def _parameters(node: Node, site: Site, rule: Rule, model: Model, axes: Mapping[str, Axes]) -> tuple[Parameter, ...]:
+    found = []
+    for index in site.parameters:
+        name, slot, shape = node.inputs[index], rule.slots[index], site.shapes[index]
+        roles = tuple(slot.role(axis) for axis in range(len(shape)))
+        found.append(Parameter(index, name, slot.kind, shape, axes[name], roles))
     return tuple(found)
 
 
-def _matching(node: Node, rule: Rule) -> tuple[tuple[str, Attribute], ...]:
-    return tuple((key, node.attributes.get(key, default)) for key, default in rule.matching.items())
+def _matching(node: Node, site: Site, rule: Rule, flow: Flow) -> tuple[tuple[str, Attribute], ...]:
+    attributes = ((key, node.attributes.get(key, default)) for key, default in rule.matching.items())
+    context = ((f"input {i}", flow.context[name]) for i, name in enumerate(node.inputs) if name in flow.context)
+    return (*attributes, *rule.signature(site), *context)
 
 
 def _resolved(op: Op, ties: Ties, numbers: dict[int, int]) -> Op:
@@ -132,7 +169,28 @@ def _resolved(op: Op, ties: Ties, numbers: dict[int, int]) -> Op:
 
     return replace(
         op,
-        input=axes(op.input),
+        operands=tuple(axes(operand) for operand in op.operands),
         output=axes(op.output),
         parameters=tuple(replace(p, axes=axes(p.axes)) for p in op.parameters),
     )
+
+
+def _series(skeleton: Skeleton, ops: Mapping[str, Op], flow: Flow, source: str, axes: Axes) -> Series:
+    """The units of a skeleton, from the value `source` on."""
+    units: list[Unit] = []
+    for piece in skeleton:
+        if isinstance(piece, Fork):
+            branches = tuple(_series(branch, ops, flow, source, axes) for branch in piece.branches)
+            unit: Unit = Parallel(branches, ops[piece.join], axes)
+        elif isinstance(piece, TangledNodes):
+            unit = _tangle([ops[name] for name in piece.nodes], flow)
+        else:
+            unit = ops[piece]
+        units.append(unit)
+        source, axes = unit.value, unit.output
+    return tuple(units)
+
+
+def _tangle(ops: Sequence[Op], flow: Flow) -> Tangle:
+    place = {op.value: index for index, op in enumerate(ops)}
+    return Tangle(tuple(ops), tuple(tuple(place.get(name, -1) for name in flow.reads[op.name]) for op in ops))

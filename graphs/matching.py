@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from enum import Enum
-from math import prod
+from itertools import zip_longest
 
 import numpy as np
 
-from mnx.graphs.axes import Axes, Axis, Part, width_of
+from mnx.graphs.axes import Axes, Axis, Part, is_fixed, width_of
 from mnx.graphs.kernels import common_window, window
-from mnx.graphs.ops.rule import Interval
-from mnx.graphs.structure import Op, Series, Unit, ops_of
+from mnx.graphs.model import Shape
+from mnx.graphs.ops.rule import Interval, Role
+from mnx.graphs.structure import Op, Parallel, Parameter, Series, Tangle, Unit, ops_of
 
 
 class How(str, Enum):
@@ -26,22 +27,53 @@ def mismatch(left: Op, right: Op) -> str:
     """Why two ops cannot match, '' where they can: all but width, kernel size and bias must agree."""
     if left.op != right.op:
         return f"{left.op} is not {right.op}"
-    for (key, one), (_, other) in zip(left.matching, right.matching, strict=True):
-        if one != other:
-            return f"{key} {one} is not {other}"
-    for one_constant, other_constant in zip(left.site.constants, right.site.constants, strict=False):
-        if (one_constant is None) != (other_constant is None) or not np.array_equal(
-            one_constant if one_constant is not None else 0, other_constant if other_constant is not None else 0
-        ):
-            return "their constants differ"
+    if reason := _said_differently(left, right):
+        return reason
     if [len(axes) for axes in (left.output, left.input)] != [len(axes) for axes in (right.output, right.input)]:
         return "their values have different ranks"
-    if left.shape[1:] != right.shape[1:]:
-        return f"output sizes {left.shape[1:]} and {right.shape[1:]} differ"
-    if not all(alike(one, other) for one, other in zip(left.output, right.output, strict=True)):
-        return "their widths are built differently"
+    for one, other in zip(left.output[1:], right.output[1:], strict=True):
+        if not alike(one, other):
+            if is_fixed(one) and is_fixed(other):
+                return f"sizes {fixed_width(one)} and {fixed_width(other)} differ, which never change"
+            return "their widths are built differently"
+    theirs = {parameter.slot: parameter for parameter in right.parameters}
+    for mine in left.parameters:
+        if mine.slot in theirs and (reason := _unlike(mine, theirs[mine.slot])):
+            return reason
     if window(left) is not None and common_window(left, right) is None:
         return "neither kernel fits inside the other at the same place"
+    return ""
+
+
+def _said_differently(left: Op, right: Op) -> str:
+    """Which attribute, context or constant of two nodes of one op differs."""
+    mine, theirs = dict(left.matching), dict(right.matching)
+    for key in (*mine, *(key for key in theirs if key not in mine)):
+        if mine.get(key) != theirs.get(key):
+            if key.startswith("input "):
+                return "they read other masks, positions or inputs"
+            return f"{key} {mine.get(key, 'none')} is not {theirs.get(key, 'none')}"
+    for index, (one, other) in enumerate(zip_longest(left.site.constants, right.site.constants)):
+        if index in left.rule.derived or any(p.slot == index for op in (left, right) for p in op.parameters):
+            continue
+        if one is None or other is None:
+            if one is not other:
+                return "their constants differ"
+        elif not np.array_equal(one, other):
+            return "their constants differ"
+    return ""
+
+
+def _unlike(mine: Parameter, theirs: Parameter) -> str:
+    """Why one parameter cannot grow out of the other: a fixed axis of another size, or axes built differently.
+
+    A fixed axis may meet a free one: what arrives at the network's input, passed on by an inserted layer.
+    """
+    if len(mine.shape) != len(theirs.shape):
+        return f"their {mine.kind.value}s have different ranks"
+    for role, one, other in zip(mine.roles, mine.axes, theirs.axes, strict=True):
+        if role is not Role.KERNEL and is_fixed(one) == is_fixed(other) and not alike(one, other):
+            return f"the {mine.kind.value}s {mine.shape} and {theirs.shape} differ where they never change"
     return ""
 
 
@@ -53,27 +85,19 @@ def alike(left: Axis, right: Axis) -> bool:
     )
 
 
-def shared_parameters(left: Op, right: Op) -> int:
-    """Trained parameters that two matched ops have in common: per axis the smaller width."""
-    theirs = {parameter.slot: parameter for parameter in right.parameters}
-    return sum(
-        prod(min(a, b) for a, b in zip(mine.shape, theirs[mine.slot].shape, strict=True))
-        for mine in left.parameters
-        if mine.kind.trained and mine.slot in theirs
-    )
-
-
 def insertable(unit: Unit, arriving: Interval, axes: Axes) -> tuple[tuple[Op, How], ...] | None:
     """How each op of a unit is set so that the unit passes on what arrives, or None where it cannot."""
     if isinstance(unit, Op):
         return ((unit, How.IDENTITY),) if _passes(unit, arriving, axes) else None
-    if unit.join.op != "Add":
+    if isinstance(unit, Tangle) or unit.join.op != "Add" or unit.join.parameters:
+        return None
+    if not _holds(unit.output, unit.join.site.outputs[0], axes):
         return None
     for through in range(len(unit.branches)):
         passing = _passing_branch(unit.branches[through], arriving, axes)
         if passing is None:
             continue
-        others = [_zeroed_branch(branch) for k, branch in enumerate(unit.branches) if k != through]
+        others = [zeroed(branch) for k, branch in enumerate(unit.branches) if k != through]
         known = [other for other in others if other is not None]
         if len(known) == len(others):
             return (*passing, *(pair for other in known for pair in other), (unit.join, How.JOIN))
@@ -81,13 +105,23 @@ def insertable(unit: Unit, arriving: Interval, axes: Axes) -> tuple[tuple[Op, Ho
 
 
 def _passes(op: Op, arriving: Interval, axes: Axes) -> bool:
-    if not op.rule.identity(op.site, arriving) or len(op.output) != len(axes) or op.input[2:] != op.output[2:]:
+    if not op.rule.identity(op.site, arriving) or not op.reads:
         return False
-    if not _is_fixed(axes[1]):
-        return alike(op.output[1], axes[1])
-    if _is_fixed(op.output[1]):
-        return op.site.outputs[0][1] == fixed_width(axes[1])
-    return op.site.outputs[0][1] >= fixed_width(axes[1]) and op.output[1] == (Part(op.output[1][0].group),)
+    return _holds(op.input, op.site.shapes[op.reads[0]], axes) and _holds(op.output, op.site.outputs[0], axes)
+
+
+def _holds(value: Axes, shape: Shape, arriving: Axes) -> bool:
+    """Whether a value of this shape can be what arrives."""
+    return len(value) == len(arriving) and all(map(_carries, value, shape, arriving))
+
+
+def _carries(place: Axis, size: int, arriving: Axis) -> bool:
+    """Whether an axis of an inserted op, of this size, can hold the channels that arrive."""
+    if not is_fixed(arriving):
+        return alike(place, arriving)
+    if is_fixed(place):
+        return size == fixed_width(arriving)
+    return size >= fixed_width(arriving) and place == (Part(place[0].group),)
 
 
 def _passing_branch(branch: Series, arriving: Interval, axes: Axes) -> tuple[tuple[Op, How], ...] | None:
@@ -100,16 +134,48 @@ def _passing_branch(branch: Series, arriving: Interval, axes: Axes) -> tuple[tup
     return tuple(found)
 
 
-def _zeroed_branch(branch: Series) -> tuple[tuple[Op, How], ...] | None:
-    """The last linear op of the branch gives zeros; what stands before it may be anything."""
-    if not branch or not isinstance(branch[-1], Op) or not branch[-1].rule.linear or not branch[-1].parameters:
+def zeroed(branch: Series) -> tuple[tuple[Op, How], ...] | None:
+    """How each op of a branch is set so that the branch gives zeros, or None where it cannot.
+
+    The last op with a parameter that what arrives is multiplied with is set to zero; what stands before it may be
+    anything, what stands behind it must keep zeros.
+    """
+    behind: list[tuple[Op, How]] = []
+    for place in reversed(range(len(branch))):
+        unit = branch[place]
+        before = [(op, How.FREE) for op in ops_of(branch[:place])]
+        if isinstance(unit, Tangle):
+            return None
+        if isinstance(unit, Parallel):
+            inside = _zeroed_join(unit)
+            return None if inside is None else (*before, *inside, *reversed(behind))
+        if unit.rule.linear and unit.parameters:
+            return (*before, (unit, How.ZERO), *reversed(behind))
+        if not unit.rule.keeps_zero or _adds_a_constant(unit):
+            return None
+        behind.append((unit, How.ZERO if unit.parameters else How.FREE))
+    return None
+
+
+def _adds_a_constant(op: Op) -> bool:
+    """Whether an op adds, or takes from, what is no parameter: a number or a mask, which cannot be set to zero."""
+    given = sum(1 for name in op.site.node.inputs if name)
+    return op.op in ("Add", "Sub") and given > len(op.reads) + len(op.parameters)
+
+
+def _zeroed_join(unit: Parallel) -> tuple[tuple[Op, How], ...] | None:
+    """A sum of zeros is zero, and so is a product with one zero."""
+    branches = [zeroed(branch) for branch in unit.branches]
+    if unit.join.parameters:
         return None
-    from_before = [(op, How.FREE) for op in ops_of(branch[:-1])]
-    return (*from_before, (branch[-1], How.ZERO))
-
-
-def _is_fixed(axis: Axis) -> bool:
-    return all(part.group is None for part in axis)
+    if unit.join.op in ("Add", "Concat") and all(branch is not None for branch in branches):
+        return (*(pair for branch in branches if branch is not None for pair in branch), (unit.join, How.FREE))
+    if unit.join.op in ("Mul", "MatMul"):
+        for place, branch in enumerate(branches):
+            if branch is not None:
+                free = [(op, How.FREE) for k, other in enumerate(unit.branches) if k != place for op in ops_of(other)]
+                return (*branch, *free, (unit.join, How.FREE))
+    return None
 
 
 def fixed_width(axis: Axis) -> int:

@@ -2,70 +2,100 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import TypeAlias
 
-from mnx.graphs.align import GOALS, Alignment, align
+from mnx.graphs.align import Alignment, align, embedding
 from mnx.graphs.carve import carve, hollowed
 from mnx.graphs.correspondence import Correspondence, correspond
 from mnx.graphs.describe import describe
 from mnx.graphs.errors import GraphError
 from mnx.graphs.model import Model
+from mnx.graphs.promises import reach
 from mnx.graphs.structure import Structure
 
+Member: TypeAlias = tuple[Model, Structure]
+"""A model without weights' values, and its structure, as `stand_in` gives them."""
 
-def stand_in(model: Model) -> tuple[Model, Structure]:
+Common: TypeAlias = Callable[[Member, Structure], Member]
+
+
+def stand_in(model: Model) -> Member:
     """A model without its weights' values, and its structure: all that planning needs."""
     structure = describe(model)
     return hollowed(model, structure), structure
 
 
-def common(mother: tuple[Model, Structure], member: Structure) -> tuple[Model, Structure]:
-    """The largest part of a mother that a further member contains too.
+def common(mother: Member, member: Structure) -> Member:
+    """The largest part of a mother that a further member contains too: herself where it contains her.
 
     Raises:
         GraphError: they share no mother.
     """
-    found: list[tuple[Model, Structure]] = []
-    refusals: list[GraphError] = []
-    for goal in GOALS:
-        try:
-            found.append(_reduced(mother, member, goal))
-        except GraphError as error:
-            refusals.append(error)
-    if not found:
-        raise refusals[0]
-    return max(found, key=lambda pair: (pair[1].parameter_count, pair is mother))
-
-
-def _reduced(mother: tuple[Model, Structure], member: Structure, goal: str) -> tuple[Model, Structure]:
     model, structure = mother
-    alignment = align(structure, member, goal=goal)
-    found = correspond(alignment, structure, member)
-    if _embeds(alignment, found, structure):
+    if structure is member or embedding(structure, member) is not None:
         return mother
+    alignment = align(structure, member)
+    found = correspond(alignment, structure, member)
     widths = {group: found.width[name] for group, name in found.left_class.items()}
     smaller = carve(model, structure, alignment.only_left, widths, found.windows)
     return smaller, describe(smaller)
 
 
-def mother_of(members: Sequence[tuple[Model, Structure]], name: str) -> tuple[Model, Structure]:
-    """The mother of several members, as a stand-in, carved from the smallest of them.
+def size(structure: Structure) -> tuple[int, int]:
+    """What mothers are compared by: how far their kernels reach, then how many parameters are trained."""
+    return reach(structure), structure.parameter_count
 
-    Aligns progressively from the smallest member, and again until no member asks for anything smaller.
+
+def mother_of(members: Sequence[Member], name: str) -> Member:
+    """The mother of several members, as a stand-in, carved from the smallest of them (see `largest`).
 
     Raises:
         GraphError: two of them share no mother.
     """
-    ordered = sorted(members, key=lambda pair: (pair[1].parameter_count, pair[1].name))
-    model, _ = ordered[0]
-    model = model.replace(name=name, source=None, metadata={}, changes=())
-    mother = model, describe(model)
-    while True:
-        before = mother
-        for _, structure in ordered:
-            mother = common(mother, structure)
-        if mother is before:
-            return mother
+    model, structure = largest(members)
+    return model.replace(name=name, source=None, metadata={}, changes=()), replace(structure, name=name)
+
+
+def largest(members: Sequence[Member], common: Common = common) -> Member:
+    """The largest mother that is found by aligning one member after the other; she keeps the smallest one's name.
+
+    Of two members of series and branches she is the largest there is (see `size`), so that a third never enlarges
+    her. Of more, each order of alignment may lead to another: the members by size, then each one first. None can be
+    larger than the mother of two of them: where she is as large, the search ends. Beyond three members, another one
+    almost never enlarges her, but may.
+
+    Args:
+        members: in any order; the result depends on their sizes and names only.
+        common: how two are aligned, for whoever keeps what was found.
+
+    Raises:
+        GraphError: two of them share no mother.
+    """
+    ordered = sorted(members, key=lambda member: (member[1].parameter_count, member[1].name))
+    best, bound = _folded(ordered, common)
+    for place in reversed(range(2, len(ordered))):
+        if size(best[1]) >= bound:
+            break
+        for rest in ([*ordered[:place], *ordered[place + 1 :]], [*ordered[place + 1 :], *ordered[:place][::-1]]):
+            found, least = _folded([ordered[place], *rest], common)
+            bound = min(bound, least)
+            if size(found[1]) > size(best[1]):
+                same = common(ordered[0], found[1])
+                best = same if size(same[1]) == size(found[1]) else found
+    return best
+
+
+def _folded(order: Sequence[Member], common: Common) -> tuple[Member, tuple[int, int]]:
+    """The mother by aligning members in this order until none asks for anything smaller, and the first two's size."""
+    mother = order[0]
+    bound = size(mother[1] if len(order) < 2 else common(mother, order[1][1])[1])
+    content, place = 1, 1
+    while content < len(order):
+        before, mother = mother, common(mother, order[place % len(order)][1])
+        content, place = content + 1 if mother is before else 0, place + 1
+    return mother, bound
 
 
 def embed(mother: Structure, member: Structure) -> tuple[Alignment, Correspondence]:
@@ -74,17 +104,13 @@ def embed(mother: Structure, member: Structure) -> tuple[Alignment, Corresponden
     Raises:
         GraphError: it does not.
     """
-    refusal = GraphError(f"{member.name} cannot be grown from {mother.name}: it is narrower or has a smaller kernel")
-    for goal in GOALS:
-        try:
-            alignment = align(mother, member, keep_left=True, goal=goal)
-            found = correspond(alignment, mother, member)
-        except GraphError as error:
-            refusal = error
-            continue
+    alignment = embedding(mother, member)
+    if alignment is not None:
+        found = correspond(alignment, mother, member)
         if _embeds(alignment, found, mother):
             return alignment, found
-    raise refusal
+    align(mother, member, keep_left=True)
+    raise GraphError(f"{member.name} cannot be grown from {mother.name}: it is narrower or has a smaller kernel")
 
 
 def _embeds(alignment: Alignment, found: Correspondence, mother: Structure) -> bool:

@@ -1,54 +1,83 @@
-"""Series-parallel decomposition of a network's activation graph.
+"""Series-parallel decomposition of a network's main flow, by node names alone.
 
 From a value that one node reads, the series goes on with that node. From a value that several read, every path meets
 again first at one node, the join; what lies between falls into branches, one for each operand of the join. The join is
-found by counting paths: J joins the fork v when paths(v, J) * paths(J, end) = paths(v, end).
+found by counting paths: J joins the fork v when paths(v, J) * paths(J, end) = paths(v, end). Where branches are
+tangled, all nodes from the fork to its join are one tangle: it stays as it is.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from dataclasses import dataclass
+from typing import TypeAlias
 
-from mnx.graphs.axes import Axes
 from mnx.graphs.errors import GraphError
+from mnx.graphs.flow import Flow
 from mnx.graphs.model import Model, Node
-from mnx.graphs.structure import Op, Parallel, Series, Unit
 
 
-def activation_inputs(node: Node, model: Model) -> list[str]:
-    """The inputs of a node that are computed from the network's input, with repetitions."""
-    return [name for name in node.inputs if name and name not in model.weights]
+@dataclass(frozen=True)
+class Fork:
+    """Branches, in the order of the join's operands, and the name of the join."""
+
+    branches: tuple[Skeleton, ...]
+    join: str
 
 
-def series_of(model: Model, ops: Mapping[str, Op], entry: Axes) -> Series:
-    """The tree of a model, given the ops of its nodes by node name.
+@dataclass(frozen=True)
+class Tangle:
+    """Nodes in execution order that are no tree of series and branches; the last one gives the result."""
+
+    nodes: tuple[str, ...]
+
+
+Skeleton: TypeAlias = "tuple[str | Fork | Tangle, ...]"
+
+
+def skeleton_of(model: Model, flow: Flow) -> Skeleton:
+    """The tree of a model by node names.
 
     Raises:
-        GraphError: the network is not series-parallel, or holds nodes that do not lie between input and output.
+        GraphError: the network holds nodes that do not lie between input and output.
     """
-    flow = _Flow(model, ops)
-    source, sink = model.inputs[0].name, model.outputs[0].name
-    inside = flow.ancestors(sink, source)
-    for node in model.nodes:
+    search = _Search(model, flow)
+    sink = model.outputs[0].name
+    inside = search.ancestors(sink, flow.source)
+    for node in flow.nodes:
         if node.name not in inside:
             raise GraphError(
-                f"{model.name}: node '{node.name}' ({node.op}) does not lie between the input '{source}' and the "
-                f"output '{sink}'; leave it out of the export"
+                f"{model.name}: node '{node.name}' ({node.op}) does not lie between the input and the output '{sink}'; "
+                "leave it out of the export"
             )
-    return flow.series(source, sink, inside, entry)
+    return search.series(flow.source, sink, inside)
 
 
-@dataclass
-class _Flow:
-    model: Model
-    ops: Mapping[str, Op]
+def tangled(skeleton: Skeleton) -> frozenset[str]:
+    """The names of all nodes in tangles."""
+    found: set[str] = set()
+    for unit in skeleton:
+        if isinstance(unit, Tangle):
+            found.update(unit.nodes)
+        elif isinstance(unit, Fork):
+            found.update(*(tangled(branch) for branch in unit.branches))
+    return frozenset(found)
 
-    def __post_init__(self) -> None:
-        self.producers = self.model.producers()
-        self.consumers = self.model.consumers()
-        self.nodes = {node.name: node for node in self.model.nodes}
-        self.order = {node.name: place for place, node in enumerate(self.model.nodes)}
+
+class _Tangled(Exception):
+    """The branches of a fork do not stand apart."""
+
+
+class _Search:
+    def __init__(self, model: Model, flow: Flow) -> None:
+        self.model, self.flow = model, flow
+        self.producers = {value: node for node in flow.nodes for value in node.outputs if value}
+        self.nodes = {node.name: node for node in flow.nodes}
+        self.order = {node.name: place for place, node in enumerate(flow.nodes)}
+        self.consumers: dict[str, list[Node]] = {}
+        for node in flow.nodes:
+            for value in dict.fromkeys(flow.reads[node.name]):
+                self.consumers.setdefault(value, []).append(node)
 
     def ancestors(self, sink: str, source: str) -> frozenset[str]:
         """Names of the nodes between two values, that of the sink included."""
@@ -61,57 +90,71 @@ class _Flow:
             node = self.producers[value]
             if node.name not in found:
                 found.add(node.name)
-                waiting.extend(activation_inputs(node, self.model))
+                waiting.extend(self.flow.reads[node.name])
         return frozenset(found)
 
-    def series(self, source: str, sink: str, inside: Collection[str], entry: Axes) -> Series:
+    def series(self, source: str, sink: str, inside: Collection[str]) -> Skeleton:
         """The units between two values, within the given nodes."""
-        units: list[Unit] = []
-        value, axes = source, entry
+        units: list[str | Fork | Tangle] = []
+        value = source
         while value != sink:
             users = [node for node in self.consumers.get(value, []) if node.name in inside]
             if not users:
-                raise self._not_series_parallel(value)
-            if len(users) == 1 and activation_inputs(users[0], self.model) == [value]:
-                unit: Unit = self.ops[users[0].name]
-            else:
-                unit = self._parallel(value, sink, inside, axes)
-            units.append(unit)
-            value, axes = unit.value, unit.output
+                raise _Tangled
+            if len(users) == 1 and self.flow.reads[users[0].name] == (value,):
+                units.append(users[0].name)
+                value = self._value(users[0])
+                continue
+            join = self._join(value, sink, inside)
+            units.append(self._fork(value, join, inside))
+            value = self._value(join)
         return tuple(units)
 
-    def _parallel(self, fork: str, sink: str, inside: Collection[str], axes: Axes) -> Parallel:
-        join = self._join(fork, sink, inside)
-        operands = activation_inputs(join, self.model)
+    def _fork(self, fork: str, join: Node, inside: Collection[str]) -> Fork | Tangle:
+        operands = self.flow.reads[join.name]
         regions = [self.ancestors(operand, fork) for operand in operands]
-        if sum(map(len, regions)) != len(frozenset().union(*regions)) or any(not r <= set(inside) for r in regions):
-            raise self._not_series_parallel(fork)
-        branches = tuple(
-            self.series(fork, operand, region, axes) for operand, region in zip(operands, regions, strict=True)
-        )
-        return Parallel(branches, self.ops[join.name], axes)
+        try:
+            if sum(map(len, regions)) != len(frozenset().union(*regions)) or any(
+                not region <= set(inside) for region in regions
+            ):
+                raise _Tangled
+            branches = tuple(
+                self.series(fork, operand, region) for operand, region in zip(operands, regions, strict=True)
+            )
+        except _Tangled:
+            found = self.ancestors(self._value(join), fork)
+            if not found <= set(inside):
+                raise
+            return Tangle(tuple(sorted(found, key=lambda name: self.order[name])))
+        return Fork(branches, join.name)
 
     def _join(self, fork: str, sink: str, inside: Collection[str]) -> Node:
         """The first node that every path from the fork to the sink passes."""
         nodes = sorted((self.nodes[name] for name in inside), key=lambda node: self.order[node.name])
         arriving = {fork: 1}
         for node in nodes:
-            count = sum(arriving.get(name, 0) for name in activation_inputs(node, self.model))
+            count = sum(arriving.get(name, 0) for name in self.flow.reads[node.name])
             if count:
-                arriving[node.outputs[0]] = count
+                arriving.update({name: count for name in node.outputs if name})
         leaving = {sink: 1}
         for node in reversed(nodes):
-            count = leaving.get(node.outputs[0], 0)
-            for name in activation_inputs(node, self.model):
+            count = sum(leaving.get(name, 0) for name in node.outputs if name)
+            for name in self.flow.reads[node.name]:
                 leaving[name] = leaving.get(name, 0) + count
         for node in nodes:
-            value = node.outputs[0]
+            value = self._value(node)
             if value != fork and value in arriving and arriving[value] * leaving.get(value, 0) == arriving.get(sink, 0):
                 return node
-        raise self._not_series_parallel(fork)
+        raise _Tangled
 
-    def _not_series_parallel(self, value: str) -> GraphError:
-        return GraphError(
-            f"{self.model.name}: what follows the value '{value}' is not a tree of series and parallel branches, "
-            "so that no mother can be found for it yet"
-        )
+    def _value(self, node: Node) -> str:
+        """The output of a node that is read."""
+        read = [
+            name for name in node.outputs if name and (name in self.consumers or name == self.model.outputs[0].name)
+        ]
+        if len(read) != 1:
+            raise GraphError(
+                f"{self.model.name}: node '{node.name}' ({node.op}) gives {len(read)} values that are read; mnx reads "
+                "nodes with one result"
+            )
+        return read[0]

@@ -7,7 +7,7 @@ from onnx import shape_inference
 
 from mnx.graphs.errors import GraphError
 from mnx.graphs.model import Array, Model, Shape
-from mnx.graphs.proto import to_proto
+from mnx.graphs.proto import inferable, to_proto
 from mnx.graphs.suggest import one_line
 
 _SMALL = 8
@@ -28,6 +28,7 @@ def shapes(model: Model, batch: int) -> dict[str, Shape]:
     proto = to_proto(model, by_shape, batch=batch)
     for value in proto.graph.output:
         value.ClearField("type")
+    inferable(proto)
     try:
         inferred = shape_inference.infer_shapes(proto, check_type=True, strict_mode=True, data_prop=True)
     except shape_inference.InferenceError as error:

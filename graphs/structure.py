@@ -1,7 +1,8 @@
 """The structure tree: what a network is, as plain frozen data, without weights.
 
 A network is a series of units; a unit is one op or a parallel section: branches that fork from one value and end in one
-join. Residual blocks, Inception branches and gates are all such trees.
+join. Residual blocks, attention, Inception branches and gates are all such trees. What is no such tree is a tangle of
+ops, which matches only one like it.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from mnx.graphs.axes import Axes, Part
-from mnx.graphs.model import Attribute, Shape
+from mnx.graphs.model import Attribute, Port, Shape
 from mnx.graphs.ops.rule import Kind, Role, Rule, Site
 
 
@@ -29,15 +30,32 @@ class Parameter:
 
 @dataclass(frozen=True)
 class Op:
-    """A unit of one node. `shape` is the output's without the batch; `value` the name of the output."""
+    """A unit of one node.
+
+    Attributes:
+        site: the node in its place.
+        rule: its op's rule.
+        matching: attributes, context and what else must agree for two to match.
+        parameters: its weights.
+        operands: the axes of every input, () where one is absent.
+        reads: which of the operands are values of the main flow.
+        output: the axes of its output.
+        value: the name of its output.
+    """
 
     site: Site
     rule: Rule
     matching: tuple[tuple[str, Attribute], ...]
     parameters: tuple[Parameter, ...]
-    input: Axes
+    operands: tuple[Axes, ...]
+    reads: tuple[int, ...]
     output: Axes
     value: str
+
+    @property
+    def input(self) -> Axes:
+        """The axes of the first value of the main flow that it reads; () where the flow begins with it."""
+        return self.operands[self.reads[0]] if self.reads else ()
 
     @property
     def name(self) -> str:
@@ -74,19 +92,51 @@ class Parallel:
         return self.join.value
 
 
-Unit: TypeAlias = "Op | Parallel"
+@dataclass(frozen=True)
+class Tangle:
+    """Ops between a fork and its join that are no tree; none of their widths ever changes.
+
+    `wiring` gives, for every op, where its operands of the main flow come from: the place of an op here, -1 for the
+    fork.
+    """
+
+    ops: tuple[Op, ...]
+    wiring: tuple[tuple[int, ...], ...]
+
+    @property
+    def output(self) -> Axes:
+        """The axes of the last op's output."""
+        return self.ops[-1].output
+
+    @property
+    def value(self) -> str:
+        """The name of the last op's output."""
+        return self.ops[-1].value
+
+
+Unit: TypeAlias = "Op | Parallel | Tangle"
 Series: TypeAlias = "tuple[Unit, ...]"
 
 
 @dataclass(frozen=True)
 class Structure:
-    """A whole network: its series of units, the widths of its channel groups, its input."""
+    """A whole network.
+
+    Attributes:
+        name: the model's.
+        series: its units.
+        groups: channel group -> width.
+        input: the axes of the value that the main flow begins with, () where it has none of its own (see `flow`).
+        input_value: the name of that value.
+        ports: the model's inputs.
+    """
 
     name: str
     series: Series
     groups: Mapping[int, int]
     input: Axes
     input_value: str
+    ports: tuple[Port, ...]
 
     def ops(self) -> Iterator[Op]:
         """Every op, branches before their join."""
@@ -97,6 +147,17 @@ class Structure:
         """Trained parameters, each shared weight once."""
         sizes = {p.name: _product(p.shape) for op in self.ops() for p in op.parameters if p.kind.trained}
         return sum(sizes.values())
+
+    @property
+    def even(self) -> frozenset[int]:
+        """The groups over whose channels some op takes a mean: they grow by whole multiples."""
+        return frozenset(
+            part.group
+            for op in self.ops()
+            for axis in op.rule.even(op.site)
+            for part in op.operands[0][axis]
+            if part.group is not None
+        )
 
     @property
     def cost(self) -> int:
@@ -111,19 +172,25 @@ def ops_of(series: Series) -> Iterator[Op]:
             for branch in unit.branches:
                 yield from ops_of(branch)
             yield unit.join
+        elif isinstance(unit, Tangle):
+            yield from unit.ops
         else:
             yield unit
 
 
 def axis_text(axis: tuple[Part, ...]) -> str:
-    """An axis for people: `g3`, `g3*49`, `g1+g2`, `10`."""
+    """An axis for people: `g3`, `g3*49`, `3*g2*64`, `g1+g2`, `10`."""
     words = []
     for part in axis:
-        size = part.outer * part.inner
         if part.group is None:
-            words.append(str(size))
+            words.append(str(part.outer * part.inner))
         else:
-            words.append(f"g{part.group}" + (f"*{size}" if size != 1 else ""))
+            factors = (
+                str(part.outer) if part.outer != 1 else "",
+                f"g{part.group}",
+                str(part.inner) if part.inner != 1 else "",
+            )
+            words.append("*".join(factor for factor in factors if factor))
     return "+".join(words)
 
 

@@ -1,24 +1,34 @@
-"""The structure tree as plain data for JSON: stable keys, axes as text (`g3`, `g3*49`, `g1+g2`, `10`)."""
+"""The structure tree as plain data for JSON: stable keys, axes as text (`g3`, `g3*49`, `g1+g2`, `10`).
+
+With the names of nodes and weights; under `tree` the same without names, which reads back and compares.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from math import prod
 from typing import Any
 
-from mnx.graphs.axes import Axes
-from mnx.graphs.structure import Op, Parallel, Series, Structure, axis_text
+from mnx.graphs.axes import Axes, is_fixed
+from mnx.graphs.describe import BATCH
+from mnx.graphs.errors import GraphError
+from mnx.graphs.matching import fixed_width
+from mnx.graphs.nameless import tree_of
+from mnx.graphs.structure import Op, Parallel, Series, Structure, Tangle, Unit, axis_text
+from mnx.graphs.tree import Tree, tree_of_json
 
 
 def structure_json(structure: Structure) -> dict[str, Any]:
     """A structure as plain data.
 
-    Keys: name, input (shape without the batch), parameters and multiply_adds (totals), series (units: an op, or
-    {'parallel': branches, 'join': op}), groups (number, width, and the axes that they tie, as 'weight[axis]').
+    Keys: name, input (shape of the first, without the batch), inputs, parameters and multiply_adds (totals), series
+    (units: an op, {'parallel': branches, 'join': op}, or {'tangle': ops, 'wiring': where their operands come from}),
+    groups (number, width, and the axes that they tie, as 'weight[axis]'), tree (see `graphs.tree`).
     """
     return {
         "name": structure.name,
-        "input": [sum(part.outer * part.inner for part in axis) for axis in structure.input[1:]],
+        "input": list(structure.ports[0].shape),
+        "inputs": [{"name": port.name, "dtype": port.dtype, "shape": list(port.shape)} for port in structure.ports],
         "parameters": structure.parameter_count,
         "multiply_adds": structure.cost,
         "series": _series(structure.series),
@@ -26,7 +36,19 @@ def structure_json(structure: Structure) -> dict[str, Any]:
             {"group": f"g{number}", "width": width, "ties": tied_axes(structure, number)}
             for number, width in structure.groups.items()
         ],
+        "tree": tree_of(structure).to_json(),
     }
+
+
+def structure_of_json(document: Mapping[str, Any]) -> Tree:
+    """The network that `structure_json` wrote down, as a tree without names: equal for two exports of one model.
+
+    Raises:
+        GraphError: it is no such document.
+    """
+    if "tree" not in document:
+        raise GraphError("this is no structure as 'mnx show --json' writes it: it has no 'tree'")
+    return tree_of_json(document["tree"])
 
 
 def op_json(op: Op) -> dict[str, Any]:
@@ -35,7 +57,7 @@ def op_json(op: Op) -> dict[str, Any]:
     return {
         "op": op.op,
         "node": op.name,
-        "output": list(op.shape),
+        "output": sizes(op),
         "axes": axes_text(op.output),
         **({"kernel": list(kernel)} if kernel else {}),
         "parameters": [
@@ -47,9 +69,21 @@ def op_json(op: Op) -> dict[str, Any]:
     }
 
 
+def sizes(op: Op) -> list[int | str]:
+    """The output's shape without its first axis; the batch, where it stands elsewhere, is 'n' or 'n*16'."""
+    return [size if size % BATCH else _batch_text(size) for size in op.shape]
+
+
 def axes_text(axes: Axes) -> list[str]:
     """Axes as text, without the batch."""
-    return [axis_text(axis) for axis in axes[1:]]
+    widths = [fixed_width(axis) if is_fixed(axis) else 1 for axis in axes[1:]]
+    return [
+        axis_text(axis) if width % BATCH else _batch_text(width) for axis, width in zip(axes[1:], widths, strict=True)
+    ]
+
+
+def _batch_text(size: int) -> str:
+    return "n" if size == BATCH else f"n*{size // BATCH}"
 
 
 def kernel_of(op: Op) -> tuple[int, ...]:
@@ -78,9 +112,12 @@ def _tied(ops: Iterable[Op], group: int) -> Iterable[str]:
 
 
 def _series(series: Series) -> list[dict[str, Any]]:
-    return [
-        {"parallel": [_series(branch) for branch in unit.branches], "join": op_json(unit.join)}
-        if isinstance(unit, Parallel)
-        else op_json(unit)
-        for unit in series
-    ]
+    return [_unit(unit) for unit in series]
+
+
+def _unit(unit: Unit) -> dict[str, Any]:
+    if isinstance(unit, Parallel):
+        return {"parallel": [_series(branch) for branch in unit.branches], "join": op_json(unit.join)}
+    if isinstance(unit, Tangle):
+        return {"tangle": [op_json(op) for op in unit.ops], "wiring": [list(wires) for wires in unit.wiring]}
+    return op_json(unit)

@@ -12,7 +12,7 @@ import numpy as np
 from mnx.graphs.errors import GraphError, NotPreserved
 from mnx.graphs.growth.maps import GrowthMap
 from mnx.graphs.model import Array, Model
-from mnx.graphs.run import ALL, run
+from mnx.graphs.run import ALL, Batch, run
 
 TOLERANCE = 1e-5
 """Float32: two outputs agree when max|a - b| <= TOLERANCE * max(1, max|a|)."""
@@ -55,13 +55,16 @@ class Check:
 
 @dataclass(frozen=True)
 class Same:
-    """A value of the member that must repeat a value of the mother: member[:, j] = mother[:, map[j]]."""
+    """A value of the member that must repeat a value of the mother.
+
+    member[:, j, k] = mother[:, maps[0][j], maps[1][k]]: one map for every axis but the batch.
+    """
 
     node: str
     op: str
     member: str
     mother: str
-    growth: GrowthMap
+    maps: tuple[GrowthMap, ...]
 
 
 @dataclass(frozen=True)
@@ -98,10 +101,15 @@ def difference(reference: Array, other: Array) -> Difference:
     return Difference(largest, scale, TOLERANCE * max(1.0, scale))
 
 
+def examples_of(batch: Batch) -> int:
+    """The number of examples in a batch."""
+    return len(batch[0]) if isinstance(batch, tuple) else len(batch)
+
+
 def certify(
     mother: Model,
     member: Model,
-    inputs: Mapping[str, Array],
+    inputs: Mapping[str, Batch],
     calibration: str,
     exact_modes: bool,
     same: Sequence[Same],
@@ -112,7 +120,7 @@ def certify(
     Args:
         mother: the trained mother.
         member: the hatched member.
-        inputs: named batches, each (n, *input shape).
+        inputs: named batches, each (n, *input shape), or a tuple of such arrays, one for every input.
         calibration: the name of the batch on which inserted normalisation was calibrated.
         exact_modes: whether batch statistics must agree on every batch, as they do where no BatchNormalization was
             inserted; otherwise they must on the calibration batch and the drift on the others is only reported.
@@ -123,7 +131,7 @@ def certify(
         GraphError: there is nothing to compare on: a batch without examples, or no batch.
         NotPreserved: a binding check fails; the message names the first op that differs.
     """
-    empty = [name for name, batch in inputs.items() if len(batch) == 0]
+    empty = [name for name, batch in inputs.items() if examples_of(batch) == 0]
     if empty or not inputs:
         raise GraphError(
             f"{member.name} cannot be compared with {mother.name}: "
@@ -136,7 +144,7 @@ def certify(
             in_batch = mode != "eval"
             a, b = (next(iter(run(model, batch, batch_statistics=in_batch).values())) for model in (mother, member))
             binding = not in_batch or exact_modes or name == calibration
-            check = Check(name, mode, len(batch), difference(a, b), binding)
+            check = Check(name, mode, examples_of(batch), difference(a, b), binding)
             if in_batch and binding and not check.difference.passed and reordered is not None:
                 check = _allowing_rounding(
                     check, a, next(iter(run(reordered(), batch, batch_statistics=True).values()))
@@ -154,7 +162,7 @@ def _allowing_rounding(check: Check, mother: Array, reordered: Array) -> Check:
     return replace(check, difference=replace(far, tolerance=tolerance), rounding=rounding)
 
 
-def _complaint(mother: Model, member: Model, batch: Array, check: Check, same: Sequence[Same]) -> str:
+def _complaint(mother: Model, member: Model, batch: Batch, check: Check, same: Sequence[Same]) -> str:
     far = check.difference
     return (
         f"{member.name} does not compute the function of {mother.name}: on {check.inputs} inputs ({check.mode}) they "
@@ -163,12 +171,16 @@ def _complaint(mother: Model, member: Model, batch: Array, check: Check, same: S
     )
 
 
-def first_broken(mother: Model, member: Model, batch: Array, batch_statistics: bool, same: Sequence[Same]) -> str:
+def first_broken(mother: Model, member: Model, batch: Batch, batch_statistics: bool, same: Sequence[Same]) -> str:
     """In words, the first op of the member whose output does not repeat the mother's."""
-    ours = run(mother, batch, ALL, batch_statistics=batch_statistics) | {mother.inputs[0].name: batch}
+    arrays = batch if isinstance(batch, tuple) else (batch,)
+    ours = run(mother, batch, ALL, batch_statistics=batch_statistics)
+    ours |= {port.name: array for port, array in zip(mother.inputs, arrays, strict=True)}
     theirs = run(member, batch, ALL, batch_statistics=batch_statistics)
     for pair in same:
-        expected, found = np.take(ours[pair.mother], pair.growth, axis=1), theirs[pair.member]
+        expected, found = ours[pair.mother], theirs[pair.member]
+        for axis, growth in enumerate(pair.maps, start=1):
+            expected = np.take(expected, growth, axis=axis)
         if not difference(expected, found).passed:
             return f"the first that differs is node '{pair.node}' ({pair.op})"
     return "no single op differs by more than the tolerance: rounding adds up over the depth of the network"

@@ -10,7 +10,7 @@ from math import sqrt
 import numpy as np
 
 from mnx.graphs.align import Alignment, Place
-from mnx.graphs.axes import Axis, width_of
+from mnx.graphs.axes import Axis, is_fixed, width_of
 from mnx.graphs.carve import fan_in
 from mnx.graphs.correspondence import Correspondence
 from mnx.graphs.describe import describe
@@ -23,7 +23,7 @@ from mnx.graphs.matching import How
 from mnx.graphs.model import Array, Model
 from mnx.graphs.mother import embed
 from mnx.graphs.ops.rule import Kind, Role
-from mnx.graphs.run import run
+from mnx.graphs.run import Batch, run
 from mnx.graphs.structure import Op, Parameter, Structure
 from mnx.graphs.verify import Certificate, Same, certify
 
@@ -40,14 +40,15 @@ class Hatched:
 
 
 def hatch(
-    mother: Model, member: Model, inputs: Mapping[str, Array], calibration: str, seed: int, split: str = "random"
+    mother: Model, member: Model, inputs: Mapping[str, Batch], calibration: str, seed: int, split: str = "random"
 ) -> Hatched:
     """Give a member's graph its mother's function.
 
     Args:
         mother: the trained mother.
         member: the member; its own weights stay only in residual branches that the mother does not have.
-        inputs: named batches (n, *input shape) that the certificate is measured on.
+        inputs: named batches (n, *input shape), or tuples of one such array for every input, that the certificate is
+            measured on.
         calibration: which of them inserted BatchNormalizations are calibrated on.
         seed: of the growth maps and shares, with the member's name.
         split: one of `SPLITS`.
@@ -61,7 +62,7 @@ def hatch(
     return Hatched(grown, certify(mother, grown, inputs, calibration, exact_modes, same, again))
 
 
-def reordered(mother: Model, calibration: Array, seed: int) -> Model:
+def reordered(mother: Model, calibration: Batch, seed: int) -> Model:
     """The mother with the channels of every group in another order: her own function up to the order of sums."""
     structure = describe(mother)
     alignment, found = embed(structure, structure)
@@ -71,7 +72,7 @@ def reordered(mother: Model, calibration: Array, seed: int) -> Model:
 
 
 def grow(
-    mother: Model, member: Model, calibration: Array, seed: int, split: str = "random"
+    mother: Model, member: Model, calibration: Batch, seed: int, split: str = "random"
 ) -> tuple[Model, tuple[Same, ...], bool]:
     """The grown member without a certificate, which values repeat which, and whether batch statistics are exact."""
     if split not in SPLITS:
@@ -82,7 +83,7 @@ def grow(
     weights = growth.matched(alignment)
     for op, how, arriving in _inserted(alignment):
         if how is How.IDENTITY:
-            width = width_of(arriving.axes[1], ours.groups)
+            width = width_of(arriving.axes[_channels(op)], ours.groups)
             values = dict(identity(op, width, partial(growth.statistics, arriving)))
             weights |= growth.parameters(op, values, _single_tap(op))
         elif how is How.ZERO:
@@ -127,10 +128,18 @@ def _repeats(alignment: Alignment, growth: _Growth, member: Structure) -> list[S
     pairs = {right.name: left.value for left, right in alignment.matches if not _missing_bias(left, right)}
     pairs |= {op.name: place.value for op, how, place in _inserted(alignment) if how in (How.IDENTITY, How.JOIN)}
     return [
-        Same(op.name, op.op, op.value, pairs[op.name], growth.axis(op.output[1]))
+        Same(op.name, op.op, op.value, pairs[op.name], tuple(growth.axis(axis) for axis in op.output[1:]))
         for op in member.ops()
         if op.name in pairs
     ]
+
+
+def _channels(op: Op) -> int:
+    """The axis of an inserted op's output along which its channels lie: the last on tokens, else the one behind the
+    batch.
+    """
+    growing = [place for place, axis in enumerate(op.output) if not is_fixed(axis)]
+    return growing[0] if growing else 1
 
 
 def _single_tap(op: Op) -> Window | None:
@@ -148,7 +157,7 @@ class _Growth:
     mother: Model
     member: Structure
     found: Correspondence
-    calibration: Array
+    calibration: Batch
     seed: int
     split: str
     maps: dict[int, GrowthMap] = field(default_factory=dict)
@@ -168,10 +177,7 @@ class _Growth:
     def statistics(self, place: Place) -> Statistics:
         """Statistics of what arrives at a place of the mother on the calibration batch, by its own statistics."""
         if place.value not in self.known:
-            if place.value == self.mother.inputs[0].name:
-                value = self.calibration
-            else:
-                value = run(self.mother, self.calibration, [place.value], batch_statistics=True)[place.value]
+            value = run(self.mother, self.calibration, [place.value], batch_statistics=True)[place.value]
             self.known[place.value] = channel_statistics(value)
         return self.known[place.value]
 

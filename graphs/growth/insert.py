@@ -11,7 +11,9 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
+from mnx.graphs.axes import is_fixed
 from mnx.graphs.model import Array
+from mnx.graphs.ops.convolution import groups
 from mnx.graphs.ops.rule import Kind
 from mnx.graphs.structure import Op
 
@@ -38,9 +40,22 @@ def channel_statistics(value: Array) -> Statistics:
 
 
 def _linear(op: Op, width: int, arriving: Callable[[], Statistics]) -> dict[int, Array]:
-    rank = len(op.parameters[0].shape) - 2
-    unit = np.eye(width, dtype=np.float32).reshape(width, width, *[1] * rank)
+    weight = op.parameters[0]
+    rank = len(weight.shape) - 2
+    blocks = groups(op.site) if op.op == "Conv" else 1
+    if blocks == 0:
+        unit = np.ones((width, 1), dtype=np.float32)
+    else:
+        unit = np.tile(np.eye(width // blocks, dtype=np.float32), (blocks, 1))
+    unit = unit.reshape(*unit.shape, *[1] * rank)
     return {p.slot: unit if p.kind is Kind.WEIGHT else np.zeros(width, dtype=np.float32) for p in op.parameters}
+
+
+def _constant(op: Op, width: int, arriving: Callable[[], Statistics]) -> dict[int, Array]:
+    """Nothing added, or a factor of one, along the axes that the parameter has."""
+    (parameter,) = op.parameters
+    shape = tuple(size if is_fixed(axis) else width for size, axis in zip(parameter.shape, parameter.axes, strict=True))
+    return {parameter.slot: np.full(shape, 1.0 if parameter.kind is Kind.SCALE else 0.0, dtype=np.float32)}
 
 
 def _batch_normalization(op: Op, width: int, arriving: Callable[[], Statistics]) -> dict[int, Array]:
@@ -54,6 +69,9 @@ def _batch_normalization(op: Op, width: int, arriving: Callable[[], Statistics])
 IDENTITIES: Mapping[str, Callable[[Op, int, Callable[[], Statistics]], Mapping[int, Array]]] = {
     "Conv": _linear,
     "Gemm": _linear,
+    "MatMul": _linear,
+    "Add": _constant,
+    "Mul": _constant,
     "BatchNormalization": _batch_normalization,
 }
 """How an op with parameters becomes the identity; ops without parameters need nothing."""

@@ -1,26 +1,45 @@
-"""Conv: the kernel's first axis makes channels, its second sums over them, the rest lie over space."""
+"""Conv: the kernel's first axis makes channels, its second sums over them, the rest lie over space.
+
+With `group` = G > 1, input and output channels fall into G blocks of equal width: x has G * in channels, w the shape
+(G * out, in, ...). A depthwise Conv has one block for every channel that arrives: w of shape (channels * multiplier, 1,
+...), and `group` grows with the channels.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from math import prod
 
-from mnx.graphs.axes import Axes, Ties, fixed
-from mnx.graphs.errors import UnsupportedOp
-from mnx.graphs.ops.rule import Interval, Kind, Role, Rule, Site, Slot
+from mnx.graphs.axes import Axes, Part, Ties, fixed, repeated
+from mnx.graphs.model import Attribute
+from mnx.graphs.ops.rule import Interval, Kind, Rewritten, Role, Rule, Site, Slot, Widths
+
+
+def groups(site: Site) -> int:
+    """The number of blocks of a grouped Conv; 0 for a depthwise one, whose blocks are its channels."""
+    count = site.node.integer("group", 1)
+    return 0 if count > 1 and count == site.shapes[0][1] else count
 
 
 def _tie(site: Site, axes: Sequence[Axes], ties: Ties) -> Axes:
-    if site.node.integer("group", 1) != 1:
-        raise UnsupportedOp(
-            f"node '{site.node.name}': Conv with group={site.node.integer('group', 1)} has no rule yet; "
-            "only ungrouped convolutions can be planned and grown"
-        )
+    """The weight's second axis is what arrives, its first what is made; of grouped ones, block by block."""
     x, weight = axes[0], axes[1]
-    ties.same(weight[1], x[1], f"node '{site.node.name}' (Conv)")
+    count = groups(site)
+    if count == 0:
+        ties.same(weight[1], fixed(1), site.where)
+        ties.same(weight[0], repeated(ties.resolve(x[1]), site.shapes[1][0] // site.shapes[0][1]), site.where)
+    elif count == 1:
+        ties.same(weight[1], x[1], site.where)
+    else:
+        ties.same(weight[1], _block(ties, x[1], count), site.where)
+        _block(ties, weight[0], count)
     if len(axes) > 2 and axes[2]:
-        ties.same(axes[2][0], weight[0], f"bias of node '{site.node.name}' (Conv)")
+        ties.same(axes[2][0], weight[0], f"bias of {site.where}")
     return (x[0], weight[0], *(fixed(size) for size in site.outputs[0][2:]))
+
+
+def _block(ties: Ties, axis: tuple[Part, ...], count: int) -> tuple[Part, ...]:
+    return ties.split(axis, (count, ties.width(axis) // count), free=1)[1]
 
 
 def _identity(site: Site, arriving: Interval) -> bool:
@@ -32,11 +51,20 @@ def _identity(site: Site, arriving: Interval) -> bool:
         all(stride == 1 for stride in site.node.integers("strides", (1,) * rank))
         and site.outputs[0][2:] == site.shapes[0][2:]
         and all(pad % step == 0 for pad, step in zip(begins, dilations, strict=True))
+        and (groups(site) != 0 or site.shapes[1][0] == site.shapes[0][1])
     )
 
 
 def _cost(site: Site) -> int:
     return prod(site.shapes[1]) * prod(site.outputs[0][2:])
+
+
+def _rewrite(site: Site, widths: Widths) -> Rewritten:
+    return Rewritten({"group": widths.of(widths.inputs[0][1])}) if groups(site) == 0 else Rewritten()
+
+
+def _signature(site: Site) -> tuple[tuple[str, Attribute], ...]:
+    return (("group", groups(site) or "depthwise"),)
 
 
 CONV = Rule(
@@ -45,9 +73,12 @@ CONV = Rule(
         1: Slot(Kind.WEIGHT, (Role.PRODUCE, Role.CONTRACT, Role.KERNEL)),
         2: Slot(Kind.BIAS, (Role.PRODUCE,)),
     },
-    matching={"strides": (1, 1), "dilations": (1, 1), "group": 1},
+    matching={"strides": (1, 1), "dilations": (1, 1)},
+    signature=_signature,
+    rewrite=_rewrite,
     identity=_identity,
     cost=_cost,
     linear=True,
-    doc="kernels grow inside larger ones by their pads; group = 1",
+    keeps_zero=True,
+    doc="kernels grow inside larger ones by their pads; grouped: as many groups; depthwise: with its channels",
 )

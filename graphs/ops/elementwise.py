@@ -1,16 +1,21 @@
-"""Ops that work element by element: activations (one activation input) and joins (several)."""
+"""Ops that work element by element on one value: activations and simple functions."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import inf
+from math import inf, prod
 
-from mnx.graphs.axes import Axes, Ties, fixed
+from mnx.graphs.axes import Axes, Ties
 from mnx.graphs.model import Attribute
-from mnx.graphs.ops.rule import Interval, Rule, Site, same_range
+from mnx.graphs.ops.rule import Interval, Kind, Role, Rule, Site, Slot, same_range
+
+_DEEPEST_GELU = -0.17004
+_DEEPEST_HARD_SWISH = -0.375
+_DEEPEST_MISH = -0.30885
 
 
 def _tie_same(site: Site, axes: Sequence[Axes], ties: Ties) -> Axes:
+    """The output has the axes of the input."""
     return axes[0]
 
 
@@ -46,51 +51,70 @@ def _always(site: Site, arriving: Interval) -> bool:
     return True
 
 
-def _tie_broadcast(site: Site, axes: Sequence[Axes], ties: Ties) -> Axes:
-    """Numpy broadcasting: axes are lined up from the right; those of width 1 tie nothing."""
-    output = site.outputs[0]
-    result = [fixed(size) for size in output]
-    seen = [False] * len(output)
-    for operand, shape in zip(axes, site.shapes, strict=True):
-        offset = len(output) - len(shape)
-        for index, (axis, size) in enumerate(zip(operand, shape, strict=True)):
-            place = offset + index
-            if size == 1 and output[place] != 1:
-                continue
-            if seen[place]:
-                ties.same(axis, result[place], f"node '{site.node.name}' ({site.node.op})")
-            result[place], seen[place] = axis, True
-    return tuple(result)
+def _tie_slopes(site: Site, axes: Sequence[Axes], ties: Ties) -> Axes:
+    """PRelu: slopes are lined up from the right, as numpy broadcasts."""
+    offset = len(axes[0]) - len(axes[1])
+    for index, slope in enumerate(axes[1]):
+        if site.shapes[1][index] == 1:
+            ties.fix(slope)
+        else:
+            ties.same(slope, axes[0][offset + index], site.where)
+    return axes[0]
 
 
-def _sum_range(site: Site, arriving: Sequence[Interval]) -> Interval:
-    return sum(low for low, _ in arriving), sum(high for _, high in arriving)
+def _cost(site: Site) -> int:
+    return prod(site.outputs[0][1:])
 
 
-def _product_range(site: Site, arriving: Sequence[Interval]) -> Interval:
-    return (0.0, inf) if all(low >= 0 for low, _ in arriving) else (-inf, inf)
-
-
-def activation(low: float, high: float, matching: dict[str, Attribute] | None = None) -> Rule:
-    """A rule for an activation with outputs in [low, high] that is nowhere the identity."""
+def activation(
+    low: float, high: float, matching: dict[str, Attribute] | None = None, at_zero: bool = True, doc: str = ""
+) -> Rule:
+    """A rule for a function with outputs in [low, high] that is nowhere the identity; `at_zero`: f(0) = 0."""
 
     def output_range(site: Site, arriving: Sequence[Interval]) -> Interval:
         return low, high
 
-    return Rule(tie=_tie_same, range=output_range, matching=matching or {})
+    return Rule(tie=_tie_same, range=output_range, matching=matching or {}, keeps_zero=at_zero, doc=doc)
 
 
-RELU = Rule(tie=_tie_same, identity=_above_zero, range=_relu_range, doc="the identity on values >= 0")
+RELU = Rule(tie=_tie_same, identity=_above_zero, range=_relu_range, keeps_zero=True, doc="the identity on values >= 0")
 LEAKY_RELU = Rule(
     tie=_tie_same,
     identity=_above_zero,
     range=_leaky_range,
     matching={"alpha": 0.01},
+    keeps_zero=True,
+    doc="the identity on values >= 0",
+)
+PRELU = Rule(
+    tie=_tie_slopes,
+    slots={1: Slot(Kind.SLOPE, (Role.PRODUCE,))},
+    identity=_above_zero,
+    range=_leaky_range,
+    keeps_zero=True,
+    cost=_cost,
     doc="the identity on values >= 0",
 )
 CLIP = Rule(tie=_tie_same, identity=_inside_clip, range=_clip_range, doc="the identity inside its bounds")
-SIGMOID = activation(0.0, 1.0)
+DROPOUT = Rule(tie=_tie_same, identity=_always, range=same_range, keeps_zero=True, doc="the identity outside training")
+CAST = Rule(tie=_tie_same, range=same_range, matching={"to": 1}, keeps_zero=True)
+ABS = activation(0.0, inf)
+TRUTH = Rule(tie=_tie_same, doc="part of a mask")
+NEG = activation(-inf, inf)
+SIGMOID = activation(0.0, 1.0, at_zero=False)
+HARD_SIGMOID = activation(0.0, 1.0, {"alpha": 0.2, "beta": 0.5}, at_zero=False)
 TANH = activation(-1.0, 1.0)
-DROPOUT = Rule(tie=_tie_same, identity=_always, range=same_range, doc="the identity outside training")
-ADD = Rule(tie=_tie_broadcast, range=_sum_range, commutative=True, doc="joins a residual branch")
-MUL = Rule(tie=_tie_broadcast, range=_product_range, commutative=True, doc="joins a gate")
+ERF = activation(-1.0, 1.0)
+SOFTSIGN = activation(-1.0, 1.0)
+SOFTPLUS = activation(0.0, inf, at_zero=False)
+EXP = activation(0.0, inf, at_zero=False)
+LOG = activation(-inf, inf, at_zero=False)
+SQRT = activation(0.0, inf)
+RECIPROCAL = activation(-inf, inf, at_zero=False)
+ELU = activation(-1.0, inf, {"alpha": 1.0})
+CELU = activation(-1.0, inf, {"alpha": 1.0})
+SELU = activation(-inf, inf, {"alpha": 1.6732632, "gamma": 1.0507009})
+THRESHOLDED_RELU = activation(0.0, inf, {"alpha": 1.0})
+GELU = activation(_DEEPEST_GELU, inf, {"approximate": "none"})
+HARD_SWISH = activation(_DEEPEST_HARD_SWISH, inf)
+MISH = activation(_DEEPEST_MISH, inf)

@@ -1,19 +1,21 @@
-"""Gemm in its canonical form: y = x w^T + b, w of shape (out, in)."""
+"""Linear layers: Gemm in its canonical form, y = x w^T + b with w of shape (out, in), and MatMul on tokens."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from math import prod
 
-from mnx.graphs.axes import Axes, Ties
+from mnx.graphs.axes import Axes, Axis, Ties, fixed
+from mnx.graphs.errors import UnsupportedOp
 from mnx.graphs.ops.rule import Interval, Kind, Role, Rule, Site, Slot
 
 
 def _tie(site: Site, axes: Sequence[Axes], ties: Ties) -> Axes:
+    """The weight's second axis is what arrives, its first what is made."""
     x, weight = axes[0], axes[1]
-    ties.same(weight[1], x[1], f"node '{site.node.name}' (Gemm)")
+    ties.same(weight[1], x[1], site.where)
     if len(axes) > 2 and axes[2]:
-        ties.same(axes[2][0], weight[0], f"bias of node '{site.node.name}' (Gemm)")
+        ties.same(axes[2][0], weight[0], f"bias of {site.where}")
     return (x[0], weight[0])
 
 
@@ -25,6 +27,40 @@ def _cost(site: Site) -> int:
     return prod(site.shapes[1])
 
 
+def _tie_product(site: Site, axes: Sequence[Axes], ties: Ties) -> Axes:
+    """Batched matrices: what is summed over is a parameter's axis, or fixed where both sides are computed."""
+    left, right = axes[0], axes[1]
+    if min(len(left), len(right)) < 2:
+        raise UnsupportedOp(f"{site.where} multiplies by a vector, which has no rule: write it as a matrix")
+    if site.parameters:
+        ties.same(right[-2], left[-1], site.where)
+    else:
+        ties.same(ties.fix(left[-1]), ties.fix(right[-2]), site.where)
+    leading = [_broadcast(site, [left[:-2], right[:-2]], place, ties) for place in range(site.rank - 2)]
+    return (*leading, left[-2], right[-1])
+
+
+def _broadcast(site: Site, operands: Sequence[Axes], place: int, ties: Ties) -> Axis:
+    """The axis number `place` of the output, which those of the operands are lined up with from the right."""
+    found: Axis | None = None
+    for operand in operands:
+        index = place - (site.rank - 2 - len(operand))
+        if index < 0 or (ties.width(operand[index]) == 1 and site.outputs[0][place] != 1):
+            continue
+        if found is not None:
+            ties.same(operand[index], found, site.where)
+        found = operand[index]
+    return fixed(site.outputs[0][place]) if found is None else found
+
+
+def _is_layer(site: Site, arriving: Interval) -> bool:
+    return bool(site.parameters)
+
+
+def _product_cost(site: Site) -> int:
+    return prod(site.outputs[0][1:]) * site.shapes[0][-1]
+
+
 GEMM = Rule(
     tie=_tie,
     slots={1: Slot(Kind.WEIGHT, (Role.PRODUCE, Role.CONTRACT)), 2: Slot(Kind.BIAS, (Role.PRODUCE,))},
@@ -32,5 +68,15 @@ GEMM = Rule(
     identity=_identity,
     cost=_cost,
     linear=True,
+    keeps_zero=True,
     doc="canonical form: transB=1, a bias, alpha = beta = 1",
+)
+MAT_MUL = Rule(
+    tie=_tie_product,
+    slots={1: Slot(Kind.WEIGHT, (Role.CONTRACT, Role.PRODUCE), operand=True)},
+    identity=_is_layer,
+    cost=_product_cost,
+    linear=True,
+    keeps_zero=True,
+    doc="a linear layer on tokens; of two computed matrices, the axis summed over never grows",
 )

@@ -1,4 +1,4 @@
-"""BatchNormalization: every parameter has one number a channel."""
+"""Normalisations: every parameter has one number a channel."""
 
 from __future__ import annotations
 
@@ -6,12 +6,44 @@ from collections.abc import Sequence
 from math import prod
 
 from mnx.graphs.axes import Axes, Ties
+from mnx.graphs.errors import UnsupportedOp
+from mnx.graphs.ops.pooling import evenly
 from mnx.graphs.ops.rule import Interval, Kind, Role, Rule, Site, Slot
 
 
 def _tie(site: Site, axes: Sequence[Axes], ties: Ties) -> Axes:
+    """Every parameter has the channels of the input, and so has the output."""
     for parameter in axes[1:]:
-        ties.same(parameter[0], axes[0][1], f"node '{site.node.name}' (BatchNormalization)")
+        ties.same(parameter[0], axes[0][1], site.where)
+    return axes[0]
+
+
+def _tie_layer(site: Site, axes: Sequence[Axes], ties: Ties) -> Axes:
+    """Normalised together are the axes from `axis` on; the parameters have their shape."""
+    first = site.axis(-1)
+    evenly(axes[0][first:], ties)
+    for parameter in axes[1:]:
+        if len(parameter) != len(axes[0]) - first:
+            raise UnsupportedOp(f"{site.where} has parameters of another rank than what it normalises")
+        for theirs, mine in zip(parameter, axes[0][first:], strict=True):
+            ties.same(theirs, mine, site.where)
+    return axes[0]
+
+
+def _normalised(site: Site) -> tuple[int, ...]:
+    return tuple(range(site.axis(-1), len(site.shapes[0])))
+
+
+def _channels(site: Site) -> tuple[int, ...]:
+    return (1,)
+
+
+def _tie_blocks(site: Site, axes: Sequence[Axes], ties: Ties) -> Axes:
+    """GroupNormalization: as many blocks of channels, each of the same width."""
+    count = site.node.integer("num_groups", 1)
+    for parameter in axes[1:]:
+        ties.same(parameter[0], axes[0][1], site.where)
+    evenly(ties.split(axes[0][1], (count, ties.width(axes[0][1]) // count), free=1)[1:], ties)
     return axes[0]
 
 
@@ -25,18 +57,37 @@ def _cost(site: Site) -> int:
 
 
 _CHANNEL = (Role.PRODUCE,)
+_AFFINE = {1: Slot(Kind.SCALE, _CHANNEL), 2: Slot(Kind.SHIFT, _CHANNEL)}
 
 BATCH_NORMALIZATION = Rule(
     tie=_tie,
-    slots={
-        1: Slot(Kind.SCALE, _CHANNEL),
-        2: Slot(Kind.SHIFT, _CHANNEL),
-        3: Slot(Kind.MEAN, _CHANNEL),
-        4: Slot(Kind.VARIANCE, _CHANNEL),
-    },
+    slots={**_AFFINE, 3: Slot(Kind.MEAN, _CHANNEL), 4: Slot(Kind.VARIANCE, _CHANNEL)},
     matching={"epsilon": 1e-5},
     identity=_identity,
     cost=_cost,
     linear=True,
     doc="inserted with scale and shift calibrated on data",
+)
+INSTANCE_NORMALIZATION = Rule(
+    tie=_tie, slots=_AFFINE, matching={"epsilon": 1e-5}, cost=_cost, linear=True, doc="each channel by itself"
+)
+LAYER_NORMALIZATION = Rule(
+    tie=_tie_layer,
+    slots=_AFFINE,
+    matching={"epsilon": 1e-5, "axis": -1},
+    cost=_cost,
+    linear=True,
+    mixes=True,
+    even=_normalised,
+    doc="a multiple of the mother's width",
+)
+GROUP_NORMALIZATION = Rule(
+    tie=_tie_blocks,
+    slots=_AFFINE,
+    matching={"epsilon": 1e-5, "num_groups": 1},
+    cost=_cost,
+    linear=True,
+    mixes=True,
+    even=_channels,
+    doc="as many groups, each a multiple of the mother's",
 )

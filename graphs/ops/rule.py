@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import TypeAlias
 
-from mnx.graphs.axes import Axes, Ties
+from mnx.graphs.axes import Axes, Axis, Ties
 from mnx.graphs.model import Array, Attribute, Node, Shape
 
 Interval: TypeAlias = tuple[float, float]
@@ -15,7 +15,10 @@ ANY: Interval = (float("-inf"), float("inf"))
 
 
 class Kind(str, Enum):
-    """What a parameter is. Only weights decay; mean and variance are statistics, moved by training, not trained."""
+    """What a parameter is. Only weights decay; mean and variance are statistics, moved by training, not trained.
+
+    A table is looked up or added whole (embeddings, class tokens), never multiplied with what arrives.
+    """
 
     WEIGHT = "weight"
     BIAS = "bias"
@@ -23,6 +26,8 @@ class Kind(str, Enum):
     SHIFT = "shift"
     MEAN = "mean"
     VARIANCE = "variance"
+    TABLE = "table"
+    SLOPE = "slope"
 
     @property
     def trained(self) -> bool:
@@ -41,10 +46,15 @@ class Role(str, Enum):
 
 @dataclass(frozen=True)
 class Slot:
-    """A parameter input of an op: its kind and the role of each of its axes (the last one repeats)."""
+    """A parameter input of an op: its kind and the role of each of its axes (the last one repeats).
+
+    In an `operand` slot stands a parameter or an activation: only float constants of more than one element, behind a
+    layer with weights, are parameters there; others are constants (the mean of the data, a factor, a mask).
+    """
 
     kind: Kind
     roles: tuple[Role, ...]
+    operand: bool = False
 
     def role(self, axis: int) -> Role:
         """The role of axis number `axis`."""
@@ -53,14 +63,57 @@ class Slot:
 
 @dataclass(frozen=True)
 class Site:
-    """A node in its place: the shapes of its inputs and outputs, and the inputs that are constants, not parameters."""
+    """A node in its place.
+
+    Attributes:
+        node: the node.
+        shapes: of its inputs, () where one is absent.
+        outputs: shapes of its outputs that somebody reads.
+        constants: by input, those that are not parameters.
+        parameters: the inputs that are parameters.
+    """
 
     node: Node
     shapes: tuple[Shape, ...]
     outputs: tuple[Shape, ...]
     constants: tuple[Array | None, ...]
+    parameters: tuple[int, ...] = ()
+
+    @property
+    def rank(self) -> int:
+        """The number of axes of the output."""
+        return len(self.outputs[0])
+
+    def axis(self, default: int) -> int:
+        """The attribute `axis`, counted from the front."""
+        return self.node.integer("axis", default) % max(1, len(self.shapes[0]))
+
+    @property
+    def where(self) -> str:
+        """The node in words."""
+        return f"node '{self.node.name}' ({self.node.op})"
 
 
+@dataclass(frozen=True)
+class Rewritten:
+    """What of a node embeds widths: attributes by name, constants by input index, at their new values."""
+
+    attributes: Mapping[str, Attribute] = field(default_factory=dict)
+    constants: Mapping[int, Array] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Widths:
+    """A node's axes, and the width of each before and after."""
+
+    inputs: Sequence[Axes]
+    output: Axes
+    old: Callable[[Axis], int]
+    of: Callable[[Axis], int]
+
+
+Rewrite: TypeAlias = "Callable[[Site, Widths], Rewritten]"
+Signature: TypeAlias = "Callable[[Site], tuple[tuple[str, Attribute], ...]]"
 Tie: TypeAlias = Callable[[Site, Sequence[Axes], Ties], Axes]
 
 
@@ -72,6 +125,21 @@ def no_cost(site: Site) -> int:
 def never(site: Site, arriving: Interval) -> bool:
     """For ops that cannot be made the identity."""
     return False
+
+
+def plain(site: Site, widths: Widths) -> Rewritten:
+    """For ops whose attributes and constants hold no width."""
+    return Rewritten()
+
+
+def no_axes(site: Site) -> tuple[int, ...]:
+    """For ops that take no mean over channels."""
+    return ()
+
+
+def unsigned(site: Site) -> tuple[tuple[str, Attribute], ...]:
+    """For ops whose attributes say all."""
+    return ()
 
 
 def unknown(site: Site, arriving: Sequence[Interval]) -> Interval:
@@ -96,7 +164,14 @@ class Rule:
         identity: whether the op can be made the identity on values in the interval (DESIGN.md section 5).
         range: interval of the output, given those of the activation inputs.
         cost: multiply-adds for one example.
-        linear: whether zero parameters give zero output.
+        linear: whether zero parameters give zero output, whatever arrives.
+        keeps_zero: whether zeros arriving give zeros, with zero parameters if it has any.
+        mixes: whether an output channel depends on all channels that arrive by other means than a parameter.
+        even: the axes of what arrives over which a mean is taken: it stays the same only where every channel is
+            repeated equally often.
+        rewrite: the node's attributes and constants that embed widths, at new widths.
+        derived: the constant inputs that `rewrite` gives, and that therefore need not agree.
+        signature: what must agree further for two such nodes to match, and is not a plain attribute.
         commutative: for joins, whether the branches may be matched in another order.
         doc: one line that says what is special about it.
     """
@@ -108,5 +183,11 @@ class Rule:
     range: Callable[[Site, Sequence[Interval]], Interval] = unknown
     cost: Callable[[Site], int] = no_cost
     linear: bool = False
+    keeps_zero: bool = False
+    mixes: bool = False
+    even: Callable[[Site], tuple[int, ...]] = no_axes
+    rewrite: Rewrite = plain
+    signature: Signature = unsigned
+    derived: tuple[int, ...] = ()
     commutative: bool = False
     doc: str = ""
