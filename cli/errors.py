@@ -1,4 +1,7 @@
-"""What the user sees of an error: one message on stderr, an exit code, and with --json a document on stdout."""
+"""What the user sees of an error: one message on stderr, an exit code, and with --json a document on stdout.
+
+The document is {"error": message, "exit_code": code}.
+"""
 
 from __future__ import annotations
 
@@ -50,8 +53,13 @@ def _alone(ctx: click.Context) -> AbstractContextManager[None]:
 def _end(ctx: click.Context, message: str, code: int) -> NoReturn:
     click.echo(f"Error: {message}", err=True)
     if ctx.params.get("as_json"):
-        click.echo(json.dumps({"error": message}))
+        speak(message, code)
     ctx.exit(code)
+
+
+def speak(message: str, code: int) -> None:
+    """The error as a document on stdout."""
+    click.echo(json.dumps({"error": message, "exit_code": code}))
 
 
 def _system_text(ctx: click.Context, error: OSError) -> str:

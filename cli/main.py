@@ -12,7 +12,7 @@ from typing import Any, cast
 import click
 
 from mnx import __version__
-from mnx.cli.errors import INTERRUPTED
+from mnx.cli.errors import INTERRUPTED, speak
 
 COMMANDS: Mapping[str, tuple[str, str]] = {
     "run": ("mnx.cli.run", "Do all of it: from member files to a trained, certified, scored ensemble."),
@@ -22,6 +22,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "combine": ("mnx.cli.combine", "Write one ensemble graph of all trained members."),
     "score": ("mnx.cli.score", "Score a run's networks, or any ONNX classifiers, on test data."),
     "show": ("mnx.cli.show", "Print a model's structure: ops, widths, kernels, costs, channel groups."),
+    "diff": ("mnx.cli.diff", "Compare two members: what they share, what each has alone, or why they have no mother."),
     "ops": ("mnx.cli.ops", "List the ops that mnx knows and what it knows of them."),
     "zoo": ("mnx.cli.zoo", "Write the members of a sample ensemble; list them without a name."),
     "doctor": ("mnx.cli.doctor", "Tell versions, engines, devices, and what is missing for training."),
@@ -29,8 +30,25 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
 """Name -> the file whose `command` it is, and the first line of its help. A new command is one file and one entry."""
 
 
+JSON = "mnx.json"
+"""Under this key the context says whether the arguments ask for JSON; wrong ones may never reach a command."""
+
+
 class Commands(click.Group):
     """A group that imports a command's file when the command is called, not before."""
+
+    def make_context(
+        self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
+    ) -> click.Context:
+        """Read the group's own arguments."""
+        spoken = "--json" in args[: args.index("--") if "--" in args else None]
+        try:
+            ctx = super().make_context(info_name, args, parent, **extra)
+        except click.UsageError as error:
+            _tell(error, spoken)
+            raise
+        ctx.meta[JSON] = spoken
+        return ctx
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """The names, in the order of the table."""
@@ -61,9 +79,18 @@ class Commands(click.Group):
         """Call the command; an interrupt while its file is imported ends quietly too."""
         try:
             return super().invoke(ctx)
+        except click.UsageError as error:
+            _tell(error, bool(ctx.meta.get(JSON)))
+            raise
         except KeyboardInterrupt:
             click.echo("interrupted", err=True)
             ctx.exit(INTERRUPTED)
+
+
+def _tell(error: click.UsageError, spoken: bool) -> None:
+    """With --json wrong usage is a document too; the message and the usage follow on stderr."""
+    if spoken:
+        speak(error.format_message(), error.exit_code)
 
 
 @click.group(

@@ -9,18 +9,32 @@ from pathlib import Path
 import click
 
 from mnx.cli.errors import Command
-from mnx.cli.options import force_option, json_option, members_argument, planning_options, quiet_option, run_option
+from mnx.cli.forecast import epochs_given, forecast_options, forecast_parts, sweep_json, sweep_parts
+from mnx.cli.options import (
+    data_options,
+    force_option,
+    json_option,
+    members_argument,
+    planning_options,
+    quiet_option,
+    run_option,
+)
 from mnx.cli.output import Grid, Part, branch, counted, grid, large, number, percent, show
 from mnx.cli.progress import progress
+from mnx.forecast import examples_of, forecast, measured, planned_passes
+from mnx.graphs.counting import COUNTS, DEFAULT
 from mnx.pipeline import next_step
 from mnx.plan import Plan
-from mnx.planning import keep, propose
+from mnx.planning import every_tau, keep, propose
 from mnx.workspace import RunFolder
 
 
 @click.command(cls=Command)
 @members_argument
 @planning_options
+@click.option("--sweep", is_flag=True, help="Show what every tau would give, and write nothing.")
+@data_options
+@forecast_options
 @run_option
 @click.option("--dry-run", is_flag=True, help="Show the clusters and write nothing.")
 @force_option("Replace the run that stands in the folder.")
@@ -30,7 +44,15 @@ def command(
     members: tuple[Path, ...],
     tau: float | None,
     clusters: int | None,
+    counted: str | None,
     seed: int | None,
+    sweep: bool,
+    data: str | None,
+    train_limit: int | None,
+    epochs_scratch: float | None,
+    epochs_mother: float | None,
+    epochs_member: float | None,
+    rate: float | None,
     run: Path,
     dry_run: bool,
     force: bool,
@@ -40,7 +62,8 @@ def command(
     """Find the mothers: cluster the members, carve a mother for each cluster.
 
     A mother is the largest network that all members of her cluster contain. Written are plan.json and
-    mothers/CLUSTER/mother.onnx; nothing is trained.
+    mothers/CLUSTER/mother.onnx; nothing is trained. The forecast says what training will cost against every member
+    from scratch: for one example, or in all with --data; in time with --rate, or in a run that has trained before.
 
     \b
     Example:
@@ -48,35 +71,59 @@ def command(
     """
     if tau is not None and clusters is not None:
         raise click.UsageError("--tau and --clusters exclude each other: give one")
-    folder = RunFolder(run)
+    if sweep and not tau is clusters is None:
+        raise click.UsageError("--sweep shows every tau: leave --tau and --clusters out")
+    folder, epochs = RunFolder(run), epochs_given(epochs_scratch, epochs_mother, epochs_member)
+    if sweep:
+        with progress(quiet) as events:
+            found = every_tau(members, folder, events, counted or DEFAULT)
+        show(sweep_json(found, epochs), as_json, *sweep_parts(found, epochs))
+        return
     with progress(quiet) as events:
-        proposal = propose(members, folder, events, tau, clusters, seed, force)
+        proposal = propose(members, folder, events, tau, clusters, seed, force, counted)
+        examples, known_rate = measured(folder)
+        if data is not None or not proposal.standing:
+            examples = examples_of(data, proposal.plan, train_limit) if data is not None else None
         plan = proposal.plan if dry_run else keep(proposal, folder, events.to(folder.events_file), force)
     following = "the same without --dry-run" if dry_run else next_step(folder)
-    document = {"run": str(run), "written": not dry_run, "next": following, **plan.to_json()}
-    show(document, as_json, *plan_parts(plan), f"next: {following}")
+    expected = forecast(planned_passes(plan), epochs, examples, rate or known_rate)
+    document = {
+        "run": str(run),
+        "written": not dry_run,
+        "next": following,
+        **plan.to_json(),
+        "forecast": expected.to_json(),
+    }
+    parts = [*plan_parts(plan), *forecast_parts(expected, advise=_shared(plan))]
+    show(document, as_json, *parts, f"next: {following}")
 
 
 def plan_parts(plan: Plan) -> list[Part]:
     """The clusters as a table, and what they come to."""
-    rule = ", ".join(f"{key} = {value}" for key, value in plan.rule.items())
+    rule = f"tau = {plan.tau}" if plan.clusters_asked is None else f"clusters = {plan.clusters_asked}"
     mothers, members = sum(c.parameters for c in plan.clusters), sum(m.parameters for m in plan.members)
     return [
         f"{counted(len(plan.members), 'member')} in {counted(len(plan.clusters), 'cluster')} ({rule})",
         _clusters(plan),
         *_warning(plan, rule),
-        f"mothers have {number(mothers)} parameters, members {number(members)}; all trained parameters are counted",
+        f"mothers have {number(mothers)} parameters, members {number(members)};",
+        f"{COUNTS[plan.counted].words} are counted",
     ]
 
 
 def _warning(plan: Plan, rule: str) -> list[Part]:
-    """What to do where mothering cannot pay."""
-    if any(len(cluster.members) > 1 for cluster in plan.clusters):
+    """What to do where no mother is shared."""
+    if _shared(plan):
         return []
     return [
         f"no two members share a mother ({rule}): this costs more than training them from scratch. A lower --tau, or "
-        "--clusters with a smaller number, lets members share smaller mothers"
+        "--clusters with a smaller number, lets members share smaller mothers; --sweep shows what each tau gives"
     ]
+
+
+def _shared(plan: Plan) -> bool:
+    """Whether any mother has two members."""
+    return any(len(cluster.members) > 1 for cluster in plan.clusters)
 
 
 def _clusters(plan: Plan) -> Grid:
@@ -96,5 +143,5 @@ def _clusters(plan: Plan) -> Grid:
 
 
 def _counted(ops: Iterable[str]) -> str:
-    """`3 Conv, 3 Relu`."""
-    return ", ".join(f"{count} {op}" for op, count in Counter(ops).items())
+    """`3×Conv, 3×Relu`."""
+    return ", ".join(f"{count}×{op}" for op, count in Counter(ops).items())

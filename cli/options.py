@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 import click
 
+from mnx.graphs.counting import COUNTS
 from mnx.pipeline import DEFAULT_RUN
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -34,19 +35,26 @@ def run_option(function: F) -> F:
 
 
 def planning_options(function: F) -> F:
-    """--tau, --clusters, --seed."""
+    """--tau, --clusters, --count, --seed."""
     return _all(
         click.option(
             "--tau",
             type=float,
             metavar="SHARE",
-            help="Fewest clusters whose mother has at least this share of every member's parameters.  [default: 0.5]",
+            help="Fewest clusters whose mother has at least this share of every member.  [default: 0.5]",
         ),
         click.option(
             "--clusters",
             type=click.IntRange(min=1),
             metavar="N",
             help="So many clusters, with the most parameters in their mothers, instead.",
+        ),
+        click.option(
+            "--count",
+            "counted",
+            type=click.Choice(list(COUNTS)),
+            help="What shares are shares of: all trained parameters, those of convolutions only, or multiply-adds.  "
+            "[default: all]",
         ),
         seed_option("Of all that is drawn in this run.  [default: 0]"),
     )(function)

@@ -11,10 +11,14 @@ from typing import Any, Final, TypeAlias
 
 import click
 from rich import box
+from rich.cells import cell_len
 from rich.console import Console
 from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
+
+MARKS: Final = ">=~?"
+"""What may stand before a header of a `Grid`."""
 
 PIPED_WIDTH: Final = 160
 """Columns where stdout is no terminal and COLUMNS is not set."""
@@ -22,12 +26,23 @@ PIPED_WIDTH: Final = 160
 LARGE: Final = ((1e18, "E"), (1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
 
 
+LEAST: Final = 12
+"""Characters that a shortened cell keeps at least."""
+
+WRAPPED: Final = 24
+"""Columns that a cell which may be wrapped wants at most."""
+
+
 @dataclass(frozen=True)
 class Grid:
     """A table before it is laid out: headers, and rows of as many cells with a style.
 
-    A header that begins with '>' is of numbers: on the right, never wrapped. One that begins with '?' is left out where
-    the terminal is too narrow for all, the rightmost first.
+    Marks before a header say how its column behaves:
+
+        >  numbers: on the right, never wrapped
+        =  never wrapped
+        ~  never wrapped; where the terminal is too narrow, cells lose their beginning
+        ?  left out where the terminal is still too narrow, the rightmost first
     """
 
     headers: tuple[str, ...]
@@ -38,30 +53,55 @@ class Grid:
         self.rows.append((cells + ("",) * (len(self.headers) - len(cells)), style))
 
     def fitted(self, out: Console) -> Table:
-        """The table with as many columns as fit."""
+        """The table as it fits: cells shortened, then columns left out."""
         kept = list(range(len(self.headers)))
+        limits = {index: self._longest(index) for index in kept if "~" in self._marks(index)}
         while True:
-            made = self._table(kept)
-            optional = [index for index in kept if self.headers[index].startswith("?")]
-            if not optional or Measurement.get(out, out.options.update(width=10**6), made).maximum <= out.width:
+            made = self._table(kept, limits)
+            excess = self._wanted(out, made, kept) - out.width
+            long = [index for index in kept if limits.get(index, 0) > LEAST]
+            optional = [index for index in kept if "?" in self._marks(index)]
+            if excess <= 0 or not (long or optional):
                 return made
-            kept.remove(optional[-1])
+            if long:
+                widest = max(long, key=limits.__getitem__)
+                limits[widest] = max(LEAST, limits[widest] - excess)
+            else:
+                kept.remove(optional[-1])
 
-    def _table(self, kept: Sequence[int]) -> Table:
+    def _marks(self, index: int) -> str:
+        header = self.headers[index]
+        return header[: len(header) - len(header.lstrip(MARKS))]
+
+    def _wraps(self, index: int) -> bool:
+        return not set(self._marks(index)) & set(">=~")
+
+    def _longest(self, index: int) -> int:
+        return max((cell_len(line) for cells, _ in self.rows for line in cells[index].split("\n")), default=0)
+
+    def _wanted(self, out: Console, made: Table, kept: Sequence[int]) -> int:
+        """How wide the table is where cells that may be wrapped are, though never to less than `WRAPPED`."""
+        whole = Measurement.get(out, out.options.update(width=10**6), made).maximum
+        return whole - sum(max(0, self._longest(index) - WRAPPED) for index in kept if self._wraps(index))
+
+    def _table(self, kept: Sequence[int], limits: Mapping[int, int]) -> Table:
         made = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1), collapse_padding=True, pad_edge=False)
-        lines = max(header.count("\n") for header in self.headers)
-        for index in kept:
-            header = self.headers[index].removeprefix("?")
-            right = header.startswith(">")
+        names = {index: self.headers[index].lstrip(MARKS) for index in kept}
+        lines = max(name.count("\n") for name in names.values())
+        for index, name in names.items():
             made.add_column(
-                "\n" * (lines - header.count("\n")) + header.removeprefix(">"),
-                justify="right" if right else "left",
-                no_wrap=right,
+                "\n" * (lines - name.count("\n")) + name,
+                justify="right" if ">" in self._marks(index) else "left",
+                no_wrap=not self._wraps(index),
                 overflow="fold",
             )
         for cells, style in self.rows:
-            made.add_row(*(cells[index] for index in kept), style=style)
+            made.add_row(*(_shortened(cells[index], limits.get(index)) for index in kept), style=style)
         return made
+
+
+def _shortened(cell: str, limit: int | None) -> str:
+    return cell if limit is None or len(cell) <= limit else "…" + cell[len(cell) - limit + 1 :]
 
 
 Part: TypeAlias = "str | Text | Grid"
@@ -130,7 +170,7 @@ def branch(last: bool) -> str:
     return "└ " if last else "├ "
 
 
-def shape_text(shape: tuple[int, ...] | list[int]) -> str:
+def shape_text(shape: Sequence[int | str]) -> str:
     """(8, 4, 4) as '8x4x4'."""
     return "x".join(map(str, shape))
 

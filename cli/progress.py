@@ -51,6 +51,9 @@ def epoch_line(event: Event) -> str:
 def finished_line(event: Event) -> str:
     """A line for what is finished with this event; '' where nothing is."""
     match event["event"]:
+        case "forecast":
+            expected = f"expected cost: {percent(event['share'], 0)} of the multiply-adds of training from scratch"
+            return expected if event["pays"] else f"{expected}; mothering cannot pay here, 'mnx mother' says more"
         case "cluster":
             return f"{event['network']}: {number(event['parameters'])} parameters for {', '.join(event['members'])}"
         case "trained":

@@ -44,6 +44,7 @@ def command(
     compare: str | None,
     tau: float | None,
     clusters: int | None,
+    counted: str | None,
     seed: int | None,
     epochs: int | None,
     settings: tuple[str, ...],
@@ -68,7 +69,20 @@ def command(
     folder, recipe = RunFolder(run), recipe_settings(settings, epochs)
     with progress(quiet) as events:
         session = begin(
-            members, folder, events, tau, clusters, seed, force, data, train_limit, recipe, device, threads, compare
+            members,
+            folder,
+            events,
+            tau,
+            clusters,
+            seed,
+            force,
+            data,
+            train_limit,
+            recipe,
+            device,
+            threads,
+            compare,
+            counted,
         )
         document = run_all(session, compare)
     show(

@@ -13,8 +13,9 @@ from mnx.cli.options import json_option
 from mnx.cli.output import Grid, grid, large, number, shape_text, show
 from mnx.graphs import onnx_file
 from mnx.graphs.describe import describe
-from mnx.graphs.structure import Op, Parallel, Series, Structure
-from mnx.graphs.structure_json import axes_text, kernel_of, structure_json, tied_axes, trained_count
+from mnx.graphs.proto import inputs_before_entry
+from mnx.graphs.structure import Op, Parallel, Series, Structure, Tangle
+from mnx.graphs.structure_json import axes_text, kernel_of, sizes, structure_json, tied_axes, trained_count
 
 
 @click.command(cls=Command)
@@ -34,23 +35,27 @@ def command(model: Path, as_json: bool) -> None:
     structure = describe(read)
     document = {
         **structure_json(structure),
+        "entry": [node.op for node in read.entry],
         "head": [node.op for node in read.head],
         "metadata": dict(read.metadata),
         "changes": list(read.changes),
     }
-    port = read.inputs[0]
+    ports = ", ".join(f"'{port.name}' {port.dtype} {shape_text(port.shape)}" for port in read.inputs)
     headline = (
         f"{read.name}: {number(structure.parameter_count)} trained parameters, {large(structure.cost)} multiply-adds; "
-        f"input '{port.name}' {port.dtype} {shape_text(port.shape)}"
+        f"{'input' if len(read.inputs) == 1 else 'inputs'} {ports}"
     )
     changes = [Text(f"changed while reading: {change}") for change in read.changes]
     head = [Text(f"behind the logits: {', '.join(node.op for node in read.head)}")] if read.head else []
+    if read.entry:
+        port = inputs_before_entry(read)[0]
+        head.append(Text(f"in front of it: {', '.join(node.op for node in read.entry)} of {shape_text(port.shape)}"))
     show(document, as_json, Text(headline), _tree(structure), *head, _groups(structure), *changes)
 
 
 def _tree(structure: Structure) -> Grid:
-    made = grid("op", "node", "width", ">output", ">kernel", ">parameters", ">mult-adds")
-    for prefix, op, label in _rows(structure.series, ""):
+    made = grid("=op", "~node", "=width", ">output", ">kernel", ">para-\nmeters", "?>mult-\nadds")
+    for prefix, op, label in _lines(structure.series, ""):
         if op is None:
             made.add(prefix + label, style="dim")
             continue
@@ -58,8 +63,8 @@ def _tree(structure: Structure) -> Grid:
         made.add(
             prefix + op.op,
             op.name,
-            axes_text(op.output)[0] if len(op.output) > 1 else "",
-            shape_text(op.shape),
+            " ".join(axis for axis in axes_text(op.output) if "g" in axis),
+            shape_text(sizes(op)),
             shape_text(kernel_of(op)),
             number(count) if count else "",
             large(cost) if cost else "",
@@ -67,20 +72,24 @@ def _tree(structure: Structure) -> Grid:
     return made
 
 
-def _rows(series: Series, prefix: str) -> Iterator[tuple[str, Op | None, str]]:
-    """Every row of the tree: what stands before it, its op, or the label of a branch."""
+def _lines(series: Series, prefix: str) -> Iterator[tuple[str, Op | None, str]]:
+    """Every line of the tree: what stands before it, its op, or the label of a branch or tangle."""
     for unit in series:
-        if not isinstance(unit, Parallel):
+        if isinstance(unit, Parallel):
+            for index, branch in enumerate(unit.branches):
+                yield prefix, None, ("┌ " if index == 0 else "├ ") + ("branch" if branch else "shortcut")
+                yield from _lines(branch, prefix + "│ ")
+            yield prefix + "└ ", unit.join, ""
+        elif isinstance(unit, Tangle):
+            yield prefix, None, "┌ tangle: no tree, its widths stay"
+            yield from ((prefix + "│ ", op, "") for op in unit.ops[:-1])
+            yield prefix + "└ ", unit.ops[-1], ""
+        else:
             yield prefix, unit, ""
-            continue
-        for index, branch in enumerate(unit.branches):
-            yield prefix, None, ("┌ " if index == 0 else "├ ") + ("branch" if branch else "shortcut")
-            yield from _rows(branch, prefix + "│ ")
-        yield prefix + "└ ", unit.join, ""
 
 
 def _groups(structure: Structure) -> Grid:
-    made = grid("group", ">width", "ties")
+    made = grid("=group", ">width", "ties")
     for group, width in structure.groups.items():
         made.add(f"g{group}", number(width), ", ".join(_ties(structure, group)))
     return made

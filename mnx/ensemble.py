@@ -17,6 +17,7 @@ from mnx.events import Events
 from mnx.graphs import onnx_file
 from mnx.graphs.join import join
 from mnx.graphs.model import Array
+from mnx.graphs.proto import as_user_gives
 from mnx.graphs.run import run_file
 from mnx.metrics import Scores, disagreement, oracle_accuracy, scores, softmax
 from mnx.plan import Plan
@@ -109,13 +110,15 @@ def score_files(
 ) -> dict[str, tuple[Scores, Array]]:
     """Scores and probabilities of each file on examples x (n, *input) with classes y (n,); `events` hear of each.
 
+    x is in the layout of the canonical models (channels first); a file gets it in its own.
+
     Raises:
         MnxError: a file tells another number of classes apart.
     """
     found = {}
     for done, (name, path) in enumerate(files.items(), start=1):
         events.tick("score", network=name, done=done, total=len(files))
-        predicted = probabilities(path, x)
+        predicted = probabilities(path, as_user_gives(onnx_file.read(path), x))
         if predicted.shape[1] != classes:
             raise MnxError(f"{path} tells {predicted.shape[1]} classes apart, the data have {classes}")
         found[name] = (scores(predicted, y), predicted)

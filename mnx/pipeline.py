@@ -11,6 +11,7 @@ from mnx import __version__
 from mnx.ensemble import combine, is_combined, require_trained, score_mothers, score_stage
 from mnx.errors import MnxError
 from mnx.events import Events
+from mnx.forecast import forecast, planned_passes
 from mnx.graphs.verify import Certificate
 from mnx.methods.independent import train_independent
 from mnx.methods.mothernets import hatch_members, train_members, train_mothers
@@ -59,6 +60,7 @@ def begin(
     device: str = "cpu",
     threads: int | None = None,
     compare: str | None = None,
+    counted: str | None = None,
 ) -> Session:
     """Open a whole run, new or standing. Everything that can be refused is refused before anything is written.
 
@@ -66,7 +68,7 @@ def begin(
         paths: the members' files.
         run: the run folder.
         events: whose listeners hear what happens.
-        tau: see `propose`, for `clusters`, `seed` and `force` too.
+        tau: see `propose`, for `clusters`, `seed`, `force` and `counted` too.
         clusters: ask for so many clusters.
         seed: of all that is drawn.
         force: replace the run that stands there.
@@ -76,13 +78,14 @@ def begin(
         device: 'cpu' or 'cuda'.
         threads: of the CPU; None for as many as there are cores.
         compare: a baseline to train beside, one of `COMPARISONS`.
+        counted: what shares are shares of.
 
     Raises:
         GraphError: a member cannot be read.
         MnxError: members, data, recipe, device or what stands in the folder do not fit.
     """
     _check_baseline(compare)
-    proposal = propose(paths, run, events, tau, clusters, seed, force)
+    proposal = propose(paths, run, events, tau, clusters, seed, force, counted)
     chosen = chosen_recipe(settings(run) if proposal.standing else {}, recipe or {})
     planned = None if proposal.standing else proposal.plan
     session = open_session(run, events, data, train_limit, chosen, device, threads, plan=planned)
@@ -90,6 +93,9 @@ def begin(
         _ready(session, device)
     for model in proposal.members:
         require_differentiable(model)
+    if not proposal.standing:
+        expected = forecast(planned_passes(proposal.plan))
+        events.tick("forecast", share=expected.total.share, pays=expected.pays)
     keep(proposal, run, session.events, force)
     return session
 

@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from mnx.errors import MnxError
+from mnx.graphs.counting import DEFAULT
 from mnx.graphs.files import write_text
 from mnx.graphs.model import Port
 
-VERSION = 1
+VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,7 @@ class PlannedMember:
         cluster: whose mother it is hatched from.
         parameters: trained parameters.
         multiply_adds: of one forward pass of one example.
-        share: the mother's parameters as a share of its own.
+        share: the mother's share of it, of what the plan's rule counts.
         matched: (its node, the mother's node) that share parameters.
         inserted: (its node, op, how) that the mother does not have; how is identity, zero, free or join.
     """
@@ -55,19 +56,43 @@ class PlannedCluster:
 
 @dataclass(frozen=True)
 class Plan:
-    """A run's plan. `rule` is how clusters were found: {'tau': 0.5} or {'clusters': 2}."""
+    """A run's plan. `rule` is how clusters were found: {'tau': 0.5, 'count': 'all'}, or clusters in place of tau."""
 
-    rule: Mapping[str, float]
+    rule: Mapping[str, float | str]
     seed: int
-    input: Port
+    inputs: tuple[Port, ...]
     classes: int
     clusters: tuple[PlannedCluster, ...]
     members: tuple[PlannedMember, ...]
 
     @property
+    def tau(self) -> float | None:
+        """The least share that was asked for, None where the number of clusters was."""
+        return float(self.rule["tau"]) if "tau" in self.rule else None
+
+    @property
     def clusters_asked(self) -> int | None:
         """The number of clusters that was asked for, None where tau decided."""
         return int(self.rule["clusters"]) if "clusters" in self.rule else None
+
+    @property
+    def counted(self) -> str:
+        """What shares are shares of, one of `graphs.counting.COUNTS`."""
+        return str(self.rule.get("count", DEFAULT))
+
+    @property
+    def input(self) -> Port:
+        """The one input that data are fed to.
+
+        Raises:
+            MnxError: the members have several.
+        """
+        if len(self.inputs) != 1:
+            raise MnxError(
+                f"the members have {len(self.inputs)} inputs ({', '.join(port.name for port in self.inputs)}); mnx "
+                "plans such networks, and trains those with one input only"
+            )
+        return self.inputs[0]
 
     def cluster(self, name: str) -> PlannedCluster:
         """The cluster called `name`."""
@@ -93,11 +118,10 @@ def load(path: Path) -> Plan:
         document = dict(json.loads(path.read_text(encoding="utf-8")))
         if document.pop("version") != VERSION:
             raise MnxError(f"{path} was written by another version of mnx; plan the members again with --force")
-        port = document["input"]
         return Plan(
             rule=document["rule"],
             seed=document["seed"],
-            input=Port(port["name"], port["dtype"], tuple(port["shape"])),
+            inputs=tuple(Port(p["name"], p["dtype"], tuple(p["shape"])) for p in document["inputs"]),
             classes=document["classes"],
             clusters=tuple(PlannedCluster(**{**c, "members": tuple(c["members"])}) for c in document["clusters"]),
             members=tuple(_member(member) for member in document["members"]),

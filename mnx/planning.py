@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from mnx.cluster import Cluster, by_count, by_tau
+from mnx.cluster import Cluster, Clustering, by_count, by_tau, sweep
 from mnx.errors import MnxError
 from mnx.events import Events
 from mnx.graphs import onnx_file
 from mnx.graphs.carve import drawn
+from mnx.graphs.counting import DEFAULT
 from mnx.graphs.model import Model
 from mnx.graphs.mother import embed, stand_in
 from mnx.graphs.structure import Structure
+from mnx.mothers import Member
 from mnx.plan import Plan, PlannedCluster, PlannedMember, save
 from mnx.workspace import STAGES, RunFolder, file_hash
 
@@ -50,6 +54,7 @@ def propose(
     clusters: int | None = None,
     seed: int | None = None,
     force: bool = False,
+    counted: str | None = None,
 ) -> Proposal:
     """Plan a run without writing anything; the plan that stands in the run folder where it is for the same members.
 
@@ -57,33 +62,44 @@ def propose(
         paths: the members' files.
         run: the run folder.
         events: told of every member read.
-        tau: least share of a member's parameters that must come from its mother; None for the standing plan's, or 0.5.
+        tau: least share of a member that must come from its mother; None for the standing plan's, or 0.5.
         clusters: ask for so many clusters instead.
         seed: of all that is drawn in this run; None for the standing plan's, or 0.
         force: do not look at the plan that stands there.
+        counted: what shares are shares of; None for the standing plan's, or all trained parameters.
 
     Raises:
         GraphError: a file cannot be read, or has no mother with itself.
         MnxError: members do not fit together, or the folder holds a run of other members or settings.
     """
     files = _checked(paths, run)
-    hashes = {path.stem: file_hash(path) for path in files}
+    names = [path.stem for path in files]
     if run.plan_file.exists() and not force:
-        standing = _standing(run, hashes, tau, clusters, seed)
+        hashes = dict(zip(names, map(file_hash, files), strict=True))
+        standing = _standing(run, hashes, {"tau": tau, "clusters": clusters, "seed": seed, "count": counted})
         if all(run.start_file("mothers", cluster.name).exists() for cluster in standing.clusters):
             return Proposal(standing, {}, ())
-        tau, clusters, seed = standing.rule.get("tau"), standing.clusters_asked, standing.seed
-    members = []
-    for number, path in enumerate(files, start=1):
-        events.tick("read", network=path.stem, done=number, total=len(files))
-        members.append(stand_in(onnx_file.read(path)))
-    _check_alike([model for model, _ in members])
-    tau = DEFAULT_TAU if tau is None else tau
-    found = by_tau(members, tau) if clusters is None else by_count(members, clusters)
-    rule: dict[str, float] = {"tau": tau} if clusters is None else {"clusters": clusters}
+        tau, clusters, seed, counted = standing.tau, standing.clusters_asked, standing.seed, standing.counted
+    with _meanwhile(file_hash, files) as digests:
+        members = _read(files, events)
+        hashes = dict(zip(names, digests, strict=True))
+    tau, counted = DEFAULT_TAU if tau is None else tau, counted or DEFAULT
+    found = by_tau(members, tau, counted) if clusters is None else by_count(members, clusters, counted)
+    rule: dict[str, float | str] = {"tau": tau} if clusters is None else {"clusters": clusters}
+    rule["count"] = counted
     plan = _plan(found, members, {path.stem: path for path in files}, hashes, rule, seed or 0)
     mothers = {cluster.name: (cluster.mother, cluster.structure) for cluster in found}
     return Proposal(plan, mothers, tuple(model for model, _ in members))
+
+
+def every_tau(paths: Sequence[Path], run: RunFolder, events: Events, counted: str = DEFAULT) -> list[Clustering]:
+    """What every tau would give for these members, from 1 down; nothing is written, and no plan is looked at.
+
+    Raises:
+        GraphError: a file cannot be read.
+        MnxError: members do not fit together, or one has nothing of what is counted.
+    """
+    return sweep(_read(_checked(paths, run), events), counted)
 
 
 def keep(proposal: Proposal, run: RunFolder, events: Events, force: bool = False) -> Plan:
@@ -111,9 +127,10 @@ def plan_members(
     clusters: int | None = None,
     seed: int | None = None,
     force: bool = False,
+    counted: str | None = None,
 ) -> Plan:
     """Plan a run and write its plan and mothers, or return the plan that stands there; see `propose` and `keep`."""
-    proposal = propose(paths, run, events, tau, clusters, seed, force)
+    proposal = propose(paths, run, events, tau, clusters, seed, force, counted)
     return keep(proposal, run, events.to(run.events_file), force)
 
 
@@ -131,9 +148,27 @@ def _checked(paths: Sequence[Path], run: RunFolder) -> list[Path]:
     return sorted(paths, key=lambda path: path.stem)
 
 
-def _standing(
-    run: RunFolder, hashes: Mapping[str, str], tau: float | None, clusters: int | None, seed: int | None
-) -> Plan:
+@contextmanager
+def _meanwhile(function: Callable[[Path], str], files: Sequence[Path]) -> Iterator[Iterator[str]]:
+    """What a function gives for every file, found by another thread; what is left at the end is not begun."""
+    pool = ThreadPoolExecutor(1)
+    try:
+        yield pool.map(function, files)
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _read(files: Sequence[Path], events: Events) -> list[Member]:
+    """The members as stand-ins; the weights of at most one are in memory."""
+    members = []
+    for number, path in enumerate(files, start=1):
+        events.tick("read", network=path.stem, done=number, total=len(files))
+        members.append(stand_in(onnx_file.read(path)))
+    _check_alike([model for model, _ in members])
+    return members
+
+
+def _standing(run: RunFolder, hashes: Mapping[str, str], asked: Mapping[str, float | str | None]) -> Plan:
     plan = run.plan()
     known = {member.name: member.sha256 for member in plan.members}
     if known != hashes:
@@ -141,11 +176,11 @@ def _standing(
             f"{run.path} holds a run of other members ({_differences(known, hashes)}): choose another folder with -o, "
             "or replace it with --force"
         )
-    asked = {"tau": tau, "clusters": clusters, "seed": seed}
-    planned = {"tau": plan.rule.get("tau"), "clusters": plan.rule.get("clusters"), "seed": plan.seed}
+    planned = {"tau": plan.tau, "clusters": plan.clusters_asked, "seed": plan.seed, "count": plan.counted}
     for key, value in asked.items():
         if value is not None and value != planned[key]:
-            was = " ".join(f"--{name} {number}" for name, number in planned.items() if number is not None)
+            said = {name: planned[name] for name in planned if name in (key, "seed") or planned[name] != DEFAULT}
+            was = " ".join(f"--{name} {number}" for name, number in said.items() if number is not None)
             raise MnxError(
                 f"{run.path} was planned with {was}, not --{key} {value}: choose another folder with -o, or replace it "
                 "with --force"
@@ -186,7 +221,8 @@ def _check_alike(models: Sequence[Model]) -> None:
 
 
 def _input_text(model: Model) -> str:
-    return f"an input of {model.inputs[0].dtype} {model.inputs[0].shape}"
+    ports = [f"{port.dtype} {port.shape}" for port in model.inputs]
+    return f"an input of {ports[0]}" if len(ports) == 1 else f"{len(ports)} inputs of {', '.join(ports)}"
 
 
 def _output_text(model: Model) -> str:
@@ -199,7 +235,7 @@ def _plan(
     members: Sequence[tuple[Model, Structure]],
     paths: dict[str, Path],
     hashes: dict[str, str],
-    rule: dict[str, float],
+    rule: dict[str, float | str],
     seed: int,
 ) -> Plan:
     first = members[0][0]
@@ -211,7 +247,7 @@ def _plan(
     return Plan(
         rule=rule,
         seed=seed,
-        input=first.inputs[0],
+        inputs=first.inputs,
         classes=first.outputs[0].shape[0],
         clusters=tuple(
             PlannedCluster(c.name, tuple(m.name for m in c.members), c.structure.parameter_count, c.structure.cost)

@@ -128,7 +128,7 @@ class RunFolder:
 
     def forget_training(self, stage: str, name: str) -> None:
         """Remove a network's training, finished or not; its start file stays."""
-        for file in ("training.json", "trained.onnx", "checkpoint.npz"):
+        for file in ("training.json", "trained.onnx", f"trained.onnx{onnx_file.DATA}", "checkpoint.npz"):
             (self.folder(stage, name) / file).unlink(missing_ok=True)
 
     def hatched_from(self, name: str) -> str:
@@ -171,8 +171,9 @@ class RunFolder:
 
 
 def _remove(folder: Path, names: Sequence[str]) -> None:
-    """Remove these files, and what a killed writer left of them."""
-    for name in map(Path, names):
+    """Remove these files, the weights beside models, and what a killed writer left of them."""
+    apart = [name + onnx_file.DATA for name in names if name.endswith(onnx_file.SUFFIX)]
+    for name in map(Path, (*names, *apart)):
         for path in (folder / name, *folder.glob(f".{name.stem}.{'[0-9a-f]' * 8}{name.suffix}")):
             path.unlink(missing_ok=True)
 
@@ -183,9 +184,11 @@ def _remove_empty(folder: Path) -> None:
 
 
 def file_hash(path: Path) -> str:
-    """The sha256 of a file."""
+    """The sha256 of a model's file and of those that hold its weights; a missing one counts as empty."""
     digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
+    for part in onnx_file.files_of(path):
+        if part == path or part.exists():
+            with part.open("rb") as file:
+                while block := file.read(1 << 20):
+                    digest.update(block)
     return digest.hexdigest()
