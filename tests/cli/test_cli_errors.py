@@ -42,7 +42,9 @@ def refused(call: Call, folder: Path, arguments: tuple[Any, ...], words: str, co
     assert not plain.out
     spoken = call(*arguments, "--json")
     assert spoken.code == code
-    assert words in json.loads(spoken.out)["error"]
+    document = json.loads(spoken.out)
+    assert words in document["error"]
+    assert document["exit_code"] == code
     assert contents(folder) == before
 
 

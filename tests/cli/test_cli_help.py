@@ -1,6 +1,7 @@
 """Help, the table of commands, start-up, wrong usage."""
 
 import importlib
+import json
 import shlex
 import subprocess
 import sys
@@ -98,6 +99,11 @@ def test_main_is_the_entry_point(monkeypatch: pytest.MonkeyPatch, capsys: pytest
         (["zoo", "--output", "members"], "name the ensemble"),
         (["zoo", "mlp", "--output", "members", "--input", "1,x"], "3,32,32"),
         (["score", "--seed", "1"], "--seed is for files"),
+        (["mother", "a.onnx", "--count", "layers"], "'layers'"),
+        (["mother", "a.onnx", "--sweep", "--tau", "0.5"], "--sweep shows every tau"),
+        (["mother", "a.onnx", "--rate", "0"], "--rate"),
+        (["diff", "a.onnx"], "Missing argument"),
+        (["--frobnicate"], "No such option"),
     ],
 )
 def test_wrong_usage_is_code_2(arguments: list[str], words: str, call: Call, tmp_path: Path) -> None:
@@ -105,4 +111,9 @@ def test_wrong_usage_is_code_2(arguments: list[str], words: str, call: Call, tmp
     assert found.code == 2
     assert words in found.err
     assert not found.out
+    spoken = call(*arguments, "--json")
+    document = json.loads(spoken.out)
+    assert spoken.code == document["exit_code"] == 2
+    assert words in document["error"]
+    assert words in spoken.err
     assert not list(tmp_path.iterdir())

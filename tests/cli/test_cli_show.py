@@ -2,6 +2,7 @@
 
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -35,7 +36,8 @@ def test_show_tells_of_a_head(call: Call, members: list[Path], tmp_path: Path) -
     call("run", *members, "--data", "digits", "--epochs", "2", "-q")
     document = json.loads(call("show", members[0], "--json").out)
     assert document["head"] == []
-    assert call("show", "mnx-run/ensemble.onnx").code == 1  # Mean and Softmax inside a graph have no rule
+    whole = json.loads(call("show", "mnx-run/ensemble.onnx", "--json").out)
+    assert whole["parameters"] == sum(json.loads(call("show", path, "--json").out)["parameters"] for path in members)
 
 
 def test_ops_lists_every_rule(call: Call) -> None:
@@ -45,9 +47,48 @@ def test_ops_lists_every_rule(call: Call) -> None:
         "input": 1,
         "kind": "weight",
         "axes": ["produce", "contract", "kernel"],
+        "operand": False,
     }
-    assert document["Add"]["commutative"] and not document["Add"]["identity"]
+    assert document["Max"]["commutative"] and not document["Max"]["identity"]
+    assert document["LayerNormalization"]["mixes"] and not document["Relu"]["mixes"]
+    assert document["Conv"]["gradient"] == "as it is, with explicit pads"
     assert all(name in call("ops").out for name in RULES)
+
+
+def test_ops_tells_all_of_one_op(call: Call) -> None:
+    out = call("ops", "Conv").out
+    assert "weight: out, in, space" in out
+    assert "dilations, strides" in out
+    assert "as it is, with explicit pads" in out
+    assert "Gemm" not in out
+    assert list(json.loads(call("ops", "Conv", "--json").out)["ops"]) == ["Conv"]
+    wrong = call("ops", "Convolution")
+    assert wrong.code == 1
+    assert "Convolution has no rule" in wrong.err
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_nothing_is_wider_than_the_terminal_nor_breaks_a_word(
+    width: int, call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(width))
+    model = ensemble("resnet")[0]
+    nodes = tuple(replace(node, name=f"/a/very/long/module/path/{node.name}") for node in model.nodes)
+    onnx_file.write(model.replace(nodes=nodes), tmp_path / "R8.onnx")
+    shown = call("show", "R8.onnx").out
+    listed = call("ops").out
+    for out in (shown, listed):
+        assert all(len(line) <= width for line in out.splitlines())
+    table = shown.split("\n\n")[1].splitlines()
+    assert sum("path/" in line or "…" in line for line in table) == len(nodes)  # one line an op
+    assert all(name in listed for name in RULES)
+
+
+def test_show_says_what_a_model_is_without_names(call: Call, tmp_path: Path) -> None:
+    for seed in (1, 2):
+        onnx_file.write(ensemble("resnet", seed=seed)[0], tmp_path / f"R{seed}.onnx")
+    trees = [json.loads(call("show", f"R{seed}.onnx", "--json").out)["tree"] for seed in (1, 2)]
+    assert trees[0] == trees[1]
 
 
 def test_zoo_lists_and_writes(call: Call, tmp_path: Path) -> None:
@@ -130,6 +171,18 @@ def test_narrow_terminals_lose_optional_columns_first() -> None:
         headers = [str(column.header) for column in table.fitted(console).columns]
         assert ("luxury" in headers) is expected
         assert "number" in headers
+
+
+def test_narrow_terminals_shorten_names_at_their_beginning_first() -> None:
+    table = Grid(("=op", "~node", "?>luxury"))
+    table.add("Conv", "/features/features.10/Conv", "67890")
+    written = io.StringIO()
+    console = Console(width=32, file=written)
+    console.print(table.fitted(console))
+    assert "…/features.10/Conv" in written.getvalue()
+    assert "67890" in written.getvalue()
+    narrow = table.fitted(Console(width=20, file=io.StringIO()))
+    assert [str(column.header) for column in narrow.columns] == ["op", "node"]
 
 
 def test_numbers_are_written_alike() -> None:

@@ -27,6 +27,15 @@ class Net:
         self.widths[y] = filters
         return y
 
+    def blocks(self, x: str, groups: int, filters: int, kernel: int = 3) -> str:
+        """A convolution by blocks of channels; as many as channels: a depthwise one."""
+        shape = (filters, self.widths[x] // groups, kernel, kernel)
+        weight = self.builder.weight("blocks.weight", np.ones(shape, np.float32))
+        bias = self.builder.weight("blocks.bias", np.zeros(filters, np.float32))
+        y = self.builder.add("Conv", x, weight, bias, group=groups, kernel_shape=shape[2:], pads=(kernel // 2,) * 4)
+        self.widths[y] = filters
+        return y
+
     def norm(self, x: str) -> str:
         return self.same(x, layers.normalized(self.builder, self.fill, x, self.widths[x], name="norm"))
 
@@ -120,10 +129,10 @@ def ended_by_dropout(name: str, width: int, *, dropout: bool = True) -> Model:
     return net.done(end, (3,))
 
 
-def ladder(name: str) -> Model:
+def ladder(name: str, width: int = 3) -> Model:
     """A network that is not series-parallel: a bridge leads from one branch to the other."""
     net = Net(name)
-    fork = net.conv_relu(layers.INPUT, 3)
-    left, right = net.conv(fork, 3), net.conv(fork, 3)
+    fork = net.conv_relu(layers.INPUT, width)
+    left, right = net.conv(fork, width), net.conv(fork, width)
     bridged = net.op("Add", right, left)
-    return net.finish(net.op("Add", net.conv(left, 3), net.conv(bridged, 3)))
+    return net.finish(net.op("Add", net.conv(left, width), net.conv(bridged, width)))

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from hand_made import Net
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
@@ -15,6 +16,7 @@ from mnx.graphs.mother import mother_of, stand_in
 from mnx.graphs.ops.rule import Kind
 from mnx.graphs.parameters import parameters
 from mnx.graphs.structure import Structure
+from mnx.graphs.zoo import layers
 from mnx.graphs.zoo.mlp import mlp
 from mnx.graphs.zoo.resnet import resnet
 from mnx.graphs.zoo.vgg import vgg
@@ -60,9 +62,9 @@ def vggs(draw: st.DrawFn, count: int = 3, mixed: bool = True) -> list[Model]:
     )
     same = draw(st.booleans())
     members = []
-    for i, (layers, hidden) in enumerate(draw(st.lists(net, min_size=1, max_size=count))):
+    for i, (convolutions, hidden) in enumerate(draw(st.lists(net, min_size=1, max_size=count))):
         normal = draw(st.booleans()) if mixed else same
-        members.append(vgg(f"v{i}", layers, 3, shape, hidden, batch_norm=normal, seed=i))
+        members.append(vgg(f"v{i}", convolutions, 3, shape, hidden, batch_norm=normal, seed=i))
     return members
 
 
@@ -75,6 +77,69 @@ def resnets(draw: st.DrawFn, count: int = 3) -> list[Model]:
         resnet(f"r{i}", blocks, width, 3, (2, 8, 8), seed=i)
         for i, (blocks, width) in enumerate(draw(st.lists(net, min_size=1, max_size=count)))
     ]
+
+
+@st.composite
+def bottlenecks(draw: st.DrawFn, count: int = 3) -> list[Model]:
+    """Residual networks whose blocks have one or two layers of any width before the one that is added."""
+    layer = st.tuples(st.integers(1, 6), st.sampled_from([1, 3]))
+    blocks = st.lists(st.lists(layer, min_size=1, max_size=2), min_size=1, max_size=2)
+    net = st.tuples(st.integers(1, 6), blocks)
+    members = []
+    for i, (stem, found) in enumerate(draw(st.lists(net, min_size=1, max_size=count))):
+        written = Net(f"b{i}")
+        x = written.conv_relu(layers.INPUT, stem)
+        for block in found:
+            y = x
+            for width, kernel in block:
+                y = written.conv_relu(y, width, kernel)
+            x = written.relu(written.op("Add", written.conv(y, stem, 1), x))
+        members.append(written.finish(x))
+    return members
+
+
+@st.composite
+def inceptions(draw: st.DrawFn, count: int = 3) -> list[Model]:
+    """Networks of two branches of any depth, joined by Concat, behind a stem."""
+    layer = st.tuples(st.integers(1, 5), st.sampled_from([1, 3]))
+    branch = st.lists(layer, min_size=1, max_size=2)
+    members = []
+    for i, (stem, *branches) in enumerate(
+        draw(st.lists(st.tuples(st.integers(1, 5), branch, branch), min_size=1, max_size=count))
+    ):
+        written = Net(f"i{i}")
+        x = written.conv_relu(layers.INPUT, stem)
+        ends = []
+        for found in branches:
+            y = x
+            for width, kernel in found:
+                y = written.conv_relu(y, width, kernel)
+            ends.append(y)
+        members.append(written.finish(written.concat(*ends)))
+    return members
+
+
+@st.composite
+def separables(draw: st.DrawFn, count: int = 3) -> list[Model]:
+    """Networks of depthwise and plain convolutions in turn, behind a stem; the last one is in two groups."""
+    blocks = st.lists(st.tuples(st.sampled_from([3, 5]), st.integers(1, 6)), min_size=1, max_size=3)
+    net = st.tuples(st.integers(2, 5), blocks, st.integers(2, 3))
+    members = []
+    for i, (stem, found, half) in enumerate(draw(st.lists(net, min_size=1, max_size=count))):
+        written = Net(f"s{i}")
+        x = written.conv_relu(layers.INPUT, stem)
+        for kernel, width in found:
+            width = max(2, width)
+            x = written.relu(written.blocks(x, written.widths[x], written.widths[x], kernel))
+            x = written.conv_relu(x, width, 1)
+        x = written.conv_relu(x, 2 * half, 1)
+        members.append(written.finish(written.relu(written.blocks(x, 2, 2 * half, 3))))
+    return members
+
+
+def families(count: int = 3) -> st.SearchStrategy[list[Model]]:
+    """Members of one kind that have a mother, residual ones with bottlenecks, branches and blocks of channels too."""
+    return st.one_of(ensembles(count), bottlenecks(count), inceptions(count), separables(count))
 
 
 def ensembles(count: int = 3) -> st.SearchStrategy[list[Model]]:

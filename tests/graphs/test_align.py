@@ -6,7 +6,7 @@ from hand_made import Net, inception, residual
 from hypothesis import given
 from strategies import ensembles, examples
 
-from mnx.graphs.align import Alignment, align
+from mnx.graphs.align import Alignment, align, embedding
 from mnx.graphs.correspondence import correspond
 from mnx.graphs.describe import describe
 from mnx.graphs.errors import GraphError
@@ -95,6 +95,25 @@ def test_most_shared_parameters_win_over_equal_positions() -> None:
     assert [b.name for _, b in found.matches if b.op == "Conv"] == ["conv1_1", "conv1_3"]
 
 
+def test_layers_that_are_passed_over_narrow_what_is_shared() -> None:
+    found = aligned(perceptron("a", 2, 8), perceptron("b", 2, 2, 8))
+    assert [b.name for _, b in found.matches if b.op == "Gemm"] == ["fc1", "fc3", "head"]
+    assert found.shared == (4 * 2 + 2) + (2 * 8 + 8) + (8 * 3 + 3)
+    assert aligned(perceptron("a", 5), perceptron("b", 6, 2, 7)).shared == (4 * 2 + 2) + (2 * 3 + 3)
+
+
+def test_a_residual_stream_is_as_narrow_as_the_narrowest_layer_passed_over_on_it() -> None:
+    found = aligned(residual("a", 6, [(6, False)]), residual("b", 6, [(6, True), (6, False)]))
+    assert [b.name for _, b in found.matches if b.op == "Conv"] == ["conv", "conv_1", "conv_2"]
+    wide, narrow = (inception(name, 5, 3, 4, deeper=deeper) for name, deeper in (("a", False), ("b", True)))
+    assert aligned(wide, narrow).shared == describe(wide).parameter_count
+
+
+def test_large_kernels_go_before_wide_layers() -> None:
+    found = aligned(images("a", [(3, 4), (3, 8)]), images("b", [(3, 4), (3, 4), (1, 8)]))
+    assert [b.name for _, b in found.matches if b.op == "Conv"] == ["conv1_1", "conv1_2"]
+
+
 def test_an_inserted_layer_is_the_identity_with_its_activation_and_norm() -> None:
     found = aligned(
         images("a", [(3, 4)], batch_norm=True), images("b", [(3, 4), (3, 4)], batch_norm=True), keep_left=True
@@ -161,8 +180,21 @@ def test_networks_that_differ_where_neither_can_be_the_identity_are_refused(diff
             aligned(one, other)
 
 
+def test_a_refusal_names_the_first_two_places_that_differ() -> None:
+    with pytest.raises(GraphError, match=r"'fc1_relu' \(Relu\) of a and node 'fc1_tanh' .* of b: Relu is not Tanh"):
+        aligned(perceptron("a", 5), perceptron("b", 5, activation="Tanh"))
+
+
+def test_a_finished_mother_is_embedded_whole_where_she_fits() -> None:
+    mother, wide, narrow = (describe(perceptron(n, *w)) for n, w in (("m", (2, 8)), ("w", (2, 2, 8)), ("n", (2, 2, 7))))
+    found = embedding(mother, wide)
+    assert found is not None
+    assert [a.name for a, _ in found.matches] == [op.name for op in mother.ops()]
+    assert embedding(mother, narrow) is None
+
+
 def test_different_inputs_are_refused_with_their_sizes() -> None:
-    with pytest.raises(GraphError, match=r"^a and b take different inputs: 4 and 1 x 2 x 2"):
+    with pytest.raises(GraphError, match=r"^a and b take different inputs: 4 of float32 and 1 x 2 x 2 of"):
         aligned(perceptron("a", 5), mlp("b", (1, 2, 2), (5,), 3))
 
 

@@ -2,27 +2,24 @@
 
 import copy
 import functools
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
+from exporters import EXPORTERS, KEEP_NORMS, Array, Input, export, perturbed
 from reading import check_dialect, same
+from torch_convolutional import Net, nn, torch
 
 from mnx.graphs.model import Model
 from mnx.graphs.onnx_file import read, write
 from mnx.graphs.run import run
 
-torch = pytest.importorskip("torch", reason="the exports under test are written by torch")
-
 pytestmark = pytest.mark.torch
 
-nn = torch.nn
 SIZE = 16
 CLASSES = 5
-Net = Any
+IMAGE = (Input("input", (3, SIZE, SIZE)),)
 Exported = Callable[[str, str, bool], tuple[Any, Model]]
 
 
@@ -52,7 +49,7 @@ def _vgg(norm: bool) -> Net:
     return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(side), nn.Flatten(), *head)
 
 
-class _Block(nn.Module):  # type: ignore[misc, name-defined]
+class _Block(nn.Module):
     def __init__(self, channels: int, width: int, stride: int) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(channels, width, 3, stride, 1, bias=False)
@@ -68,7 +65,7 @@ class _Block(nn.Module):  # type: ignore[misc, name-defined]
         return torch.relu(inside + self.shortcut(x))
 
 
-class _ResNet(nn.Module):  # type: ignore[misc, name-defined]
+class _ResNet(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.stem = nn.Sequential(nn.Conv2d(3, 4, 3, 1, 1, bias=False), nn.BatchNorm2d(4), nn.ReLU())
@@ -88,56 +85,13 @@ NETS: dict[str, Callable[[], Net]] = {
 }
 
 
-def _script(mode: str, **options: Any) -> Callable[[Net, Path], None]:
-    def export(net: Net, path: Path) -> None:
-        chosen = getattr(torch.onnx.TrainingMode, mode)
-        axes = {"input": {0: "n"}, "logits": {0: "n"}}
-        names = {"input_names": ["input"], "output_names": ["logits"], "dynamic_axes": axes}
-        torch.onnx.export(net, (_example(),), str(path), training=chosen, dynamo=False, **names, **options)
-
-    return export
-
-
-def _dynamo(**options: Any) -> Callable[[Net, Path], None]:
-    def export(net: Net, path: Path) -> None:
-        names = {"input_names": ["input"], "output_names": ["logits"]}
-        shapes = {"dynamic_shapes": ({0: torch.export.Dim("n")},)}
-        torch.onnx.export(net, (_example(),), str(path), dynamo=True, verbose=False, **names, **shapes, **options)
-
-    return export
-
-
-def _baked(net: Net, path: Path) -> None:
-    names = {"input_names": ["input"], "output_names": ["logits"]}
-    torch.onnx.export(net, (_example()[:1],), str(path), dynamo=False, **names)
-
-
-EXPORTERS: dict[str, Callable[[Net, Path], None]] = {
-    "script_eval": _script("EVAL"),
-    "script_train": _script("TRAINING", do_constant_folding=False),
-    "script_preserve": _script("PRESERVE", do_constant_folding=False),
-    "script_opset_11": _script("EVAL", opset_version=11),
-    "script_baked_batch": _baked,
-    "dynamo": _dynamo(),
-    "dynamo_raw": _dynamo(optimize=False),
-}
 WRITTEN = [pytest.param(name, marks=[pytest.mark.slow] if name.startswith("dynamo") else []) for name in EXPORTERS]
-KEEP_NORMS = ("script_train", "script_preserve", "dynamo_raw")
-
-
-def _example() -> Any:
-    return torch.randn(2, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(3))
 
 
 def _net(name: str, fresh: bool) -> Net:
     torch.manual_seed(0)
     net = NETS[name]()
-    if not fresh:
-        with torch.no_grad():
-            for value in [*net.parameters(), *net.buffers()]:
-                if value.dtype == torch.float32:
-                    value.add_(torch.rand_like(value) * 0.2)
-    return net.eval()
+    return (net if fresh else perturbed(net)).eval()
 
 
 @pytest.fixture(scope="module")
@@ -152,10 +106,8 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Exported:
     def pair(name: str, exporter: str, fresh: bool) -> tuple[Net, Model]:
         net = _net(name, fresh)
         path = folder / f"{name}_{exporter}_{fresh}.onnx"
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            EXPORTERS[exporter](net, path)
-        return net.eval(), read(path)
+        export(net, exporter, IMAGE, path)
+        return net, read(path)
 
     return pair
 
@@ -165,8 +117,8 @@ def _keeps_norms(name: str, exporter: str) -> bool:
     return exporter in KEEP_NORMS or (name == "mlp" and exporter.startswith("script"))
 
 
-def _images(count: int) -> Any:
-    return np.random.default_rng(5).standard_normal((count, 3, SIZE, SIZE)).astype(np.float32)
+def _images(count: int) -> Array:
+    return IMAGE[0].batch(count, 5)
 
 
 @pytest.mark.parametrize("fresh", [True, False], ids=["fresh", "trained"])

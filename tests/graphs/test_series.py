@@ -3,10 +3,13 @@
 import pytest
 from hand_made import Net, gated, inception, ladder, residual
 
+from mnx.graphs.align import align
+from mnx.graphs.axes import fixed
 from mnx.graphs.describe import describe
 from mnx.graphs.errors import GraphError
 from mnx.graphs.model import Model, Node
-from mnx.graphs.structure import Op, Parallel, Series
+from mnx.graphs.mother import mother_of, stand_in
+from mnx.graphs.structure import Op, Parallel, Series, Tangle
 from mnx.graphs.zoo import layers
 from mnx.graphs.zoo.resnet import resnet
 from mnx.graphs.zoo.vgg import vgg
@@ -15,9 +18,13 @@ from mnx.graphs.zoo.vgg import vgg
 def words(series: Series) -> list[object]:
     """The tree as nested lists: an op is its name, a parallel section its branches and then its join."""
     return [
-        unit.op if isinstance(unit, Op) else [*(words(branch) for branch in unit.branches), unit.join.op]
+        [*(words(branch) for branch in unit.branches), unit.join.op] if isinstance(unit, Parallel) else word(unit)
         for unit in series
     ]
+
+
+def word(unit: Op | Tangle) -> object:
+    return unit.op if isinstance(unit, Op) else tuple(op.op for op in unit.ops)
 
 
 def tree(model: Model) -> list[object]:
@@ -92,13 +99,27 @@ def test_a_network_that_starts_with_a_fork() -> None:
     assert tree(net.finish(joined))[0] == [["Conv"], ["Conv"], "Add"]
 
 
-def test_a_network_that_is_not_series_parallel_is_refused_by_model_and_value() -> None:
-    with pytest.raises(GraphError, match="bridge: what follows the value 'relu' is not a tree of series and parallel"):
-        describe(ladder("bridge"))
+def test_what_is_no_tree_is_a_tangle_of_fixed_widths() -> None:
+    structure = describe(ladder("bridge"))
+    (tangle,) = [unit for unit in structure.series if isinstance(unit, Tangle)]
+    assert [op.op for op in tangle.ops] == ["Conv", "Conv", "Add", "Conv", "Conv", "Add"]
+    assert tangle.wiring == ((-1,), (-1,), (1, 0), (0,), (2,), (3, 4))
+    assert tangle.output[1] == fixed(3)
+    assert tangle.ops[0].input[1] == fixed(3)
+
+
+def test_a_tangle_matches_only_one_like_it() -> None:
+    mother, other = describe(ladder("a")), describe(ladder("b"))
+    assert len(align(mother, other).matches) == len(list(mother.ops()))
+    assert mother_of([stand_in(ladder("a")), stand_in(ladder("b"))], "m")[1].parameter_count == mother.parameter_count
+    with pytest.raises(GraphError, match="share no mother"):
+        align(mother, describe(ladder("wide", 4)))
 
 
 def test_a_node_off_the_way_to_the_output_is_refused_by_name() -> None:
     model = vgg("v", [[(3, 4)]], 3, (1, 4, 4), (5,))
     idle = Node("idle", "Relu", ("conv1_1",), ("nothing",))
-    with pytest.raises(GraphError, match=r"v: node 'idle' \(Relu\) does not lie between the input 'input' and the out"):
+    with pytest.raises(
+        GraphError, match=r"v: node 'idle' \(Relu\) does not lie between the input and the output 'logits'"
+    ):
         describe(model.replace(nodes=(*model.nodes, idle)))

@@ -8,15 +8,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from small_training import examples
 
-from mnx.cluster import Cluster, Member, by_count, by_tau
+from mnx.cluster import Cluster, by_count, by_tau, sweep
 from mnx.errors import MnxError
+from mnx.graphs.counting import COUNTS, count
 from mnx.graphs.errors import GraphError
 from mnx.graphs.model import Model
-from mnx.graphs.mother import embed, mother_of, stand_in
+from mnx.graphs.mother import common, embed, mother_of, stand_in
+from mnx.graphs.structure import Structure
 from mnx.graphs.zoo.ensembles import ensemble
 from mnx.graphs.zoo.mlp import mlp
 from mnx.graphs.zoo.resnet import resnet
 from mnx.graphs.zoo.vgg import v5, vgg
+from mnx.mothers import Member, Mothers
 
 SHAPE = (1, 4, 4)
 SHARES = {"V13": 0.58, "V16": 0.58, "V16A": 0.60, "V16B": 0.56, "V19": 0.54}
@@ -159,10 +162,10 @@ def test_clusters_are_the_best_contiguous_ones(hidden: list[list[int]]) -> None:
         return all(mothers[start, end] >= tau * ordered[end - 1][1].parameter_count for start, end in pairs)
 
     partitions = [(0, *cuts, size) for n in range(size) for cuts in combinations(range(1, size), n)]
-    for count in range(1, size + 1):
-        clusters = by_count(members, count)
-        assert len(clusters) == count
-        assert waste(clusters) == min(cost(cuts) for cuts in partitions if len(cuts) == count + 1)
+    for number in range(1, size + 1):
+        clusters = by_count(members, number)
+        assert len(clusters) == number
+        assert waste(clusters) == min(cost(cuts) for cuts in partitions if len(cuts) == number + 1)
     for tau in (0.3, 0.6, 0.9):
         fewest = min(len(cuts) - 1 for cuts in partitions if feasible(cuts, tau))
         assert len(by_tau(members, tau)) <= fewest
@@ -176,3 +179,75 @@ def test_more_clusters_never_waste_more(models: list[Model]) -> None:
     wastes = [waste(by_count(members, count)) for count in range(least, len(members) + 1)]
     assert wastes == sorted(wastes, reverse=True)
     assert wastes[-1] == 0
+
+
+def test_shares_may_count_convolutions_only() -> None:
+    members = members_of(v5(hollow=True))
+    [cluster] = by_tau(members, 0.25, "conv")
+    shares = {member.name: round(cluster.share(member), 2) for member in cluster.members}
+    assert shares == {"V13": 0.56, "V16": 0.53, "V16A": 0.81, "V16B": 0.36, "V19": 0.26}
+    assert len(by_tau(members, 0.5, "conv")) > 1
+
+
+@examples(10)
+@given(mixtures(), st.sampled_from(["all", "flops"]), st.sampled_from([0.3, 0.6, 0.9]))
+def test_every_share_counts_what_was_asked_for(models: list[Model], counted: str, tau: float) -> None:
+    for cluster in by_tau(members_of(models), tau, counted):
+        for member in cluster.members:
+            assert count(cluster.structure, counted) >= tau * count(member, counted)
+            assert cluster.share(member) == count(cluster.structure, counted) / count(member, counted)
+
+
+def test_members_without_what_is_counted_are_refused() -> None:
+    with pytest.raises(MnxError, match=r"p0 has no trained parameters of convolutions only to count: .* --count"):
+        by_tau(members_of(perceptrons([[4]])), 0.5, "conv")
+
+
+@examples(12)
+@given(mixtures(), st.sampled_from(["all", "flops"]))
+def test_the_sweep_says_what_every_tau_gives(models: list[Model], counted: str) -> None:
+    members = members_of(models)
+    rows = sweep(members, counted)
+    assert rows[0].tau == 1 and rows[-1].above == 0
+    assert all(upper.above == lower.tau for upper, lower in pairwise(rows))
+    assert all(names(upper.clusters) != names(lower.clusters) for upper, lower in pairwise(rows))
+    for row in rows:
+        for tau in (row.tau, row.above + (row.tau - row.above) / 2):
+            assert names(by_tau(members, tau, counted)) == names(row.clusters)
+        assert row.least_share >= row.tau
+        assert all(cluster.counted == counted for cluster in row.clusters)
+
+
+def test_mothers_of_groups_are_those_of_their_members_and_nothing_is_aligned_twice() -> None:
+    members, mothers = members_of(ensemble("v5")[:5]), Mothers()
+    for group in (members[:2], members[:3], members):
+        found, expected = mothers.of(group)[1], mother_of(group, "mother")[1]
+        assert (found.parameter_count, found.cost) == (expected.parameter_count, expected.cost)
+        done = mothers.alignments
+        assert mothers.of(group[::-1])[1] is found
+        assert mothers.alignments == done
+    assert mothers.found([*members, *members_of(perceptrons([[4]]))]) is None
+
+
+def test_the_sweep_aligns_no_pair_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    pairs: list[tuple[int, int]] = []
+    held: list[object] = []
+
+    def counted(mother: Member, member: Structure) -> Member:
+        pairs.append((id(mother[1]), id(member)))
+        held.extend((mother, member))
+        return common(mother, member)
+
+    monkeypatch.setattr("mnx.mothers.common", counted)
+    sweep(members_of(ensemble("v5")))
+    assert len(pairs) == len(set(pairs))
+
+
+def test_every_count_has_words() -> None:
+    structure = members_of(v5(hollow=True))[0][1]
+    assert count(structure) == count(structure, "all") == structure.parameter_count
+    assert count(structure, "flops") == structure.cost
+    assert 0 < count(structure, "conv") < structure.parameter_count
+    assert all(each.words for each in COUNTS.values())
+    with pytest.raises(GraphError, match="unknown count 'layers': use one of all, conv, flops"):
+        count(structure, "layers")

@@ -83,6 +83,19 @@ def test_an_ensemble_s_scores_by_hand() -> None:
     assert [found.disagreement, found.oracle] == pytest.approx([2 / 3, 2 / 3])
 
 
+def test_a_file_that_takes_images_channels_last_scores_the_same(tmp_path: Path) -> None:
+    data, first = separable(), plain()
+    proto = onnx_file.to_proto(first)
+    name, last = first.inputs[0].name, [*SHAPE[1:], SHAPE[0]]
+    proto.graph.input[0].CopyFrom(helper.make_tensor_value_info("image", TensorProto.FLOAT, ["N", *last]))
+    proto.graph.node.insert(0, helper.make_node("Transpose", ["image"], [name], "turn", perm=[0, 3, 1, 2]))
+    files = {"first": tmp_path / "first.onnx", "last": tmp_path / "last.onnx"}
+    onnx_file.write(first, files["first"])
+    onnx.save(proto, files["last"])
+    found = score_files(files, data.x_test, data.y_test, CLASSES, Events())
+    assert difference(found["first"][1], found["last"][1]).passed
+
+
 @pytest.mark.parametrize("count", [1, 3])
 def test_files_are_scored_without_a_run(count: int, tmp_path: Path) -> None:
     paths = write_members(tmp_path)[:count]

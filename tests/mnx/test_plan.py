@@ -35,11 +35,12 @@ CLUSTERS = st.builds(
     parameters=NUMBERS,
     multiply_adds=NUMBERS,
 )
+PORTS = st.builds(Port, WORDS, st.just("float32"), st.lists(NUMBERS, max_size=4).map(tuple))
 PLANS = st.builds(
     Plan,
     rule=st.one_of(st.fixed_dictionaries({"tau": st.floats(0.01, 1)}), st.fixed_dictionaries({"clusters": NUMBERS})),
     seed=NUMBERS,
-    input=st.builds(Port, WORDS, st.just("float32"), st.lists(NUMBERS, max_size=4).map(tuple)),
+    inputs=st.lists(PORTS, min_size=1, max_size=3).map(tuple),
     classes=NUMBERS,
     clusters=st.lists(CLUSTERS, max_size=2).map(tuple),
     members=st.lists(MEMBERS, max_size=2).map(tuple),
@@ -48,7 +49,7 @@ PLANS = st.builds(
 PLAN = Plan(
     rule={"tau": 0.5},
     seed=3,
-    input=Port("x", "float32", (1, 8, 8)),
+    inputs=(Port("x", "float32", (1, 8, 8)),),
     classes=10,
     clusters=(PlannedCluster("cluster1", ("a",), 10, 20), PlannedCluster("cluster2", ("b",), 30, 40)),
     members=(PlannedMember("a", "a.onnx", "f00", "cluster1", 12, 24, 0.83, (("fc", "fc"),), (("r", "Relu", "free"),)),),
@@ -86,7 +87,7 @@ BROKEN = {
     "no version": json.dumps(dataclasses.asdict(PLAN)),
     "no members": json.dumps({key: value for key, value in PLAN.to_json().items() if key != "members"}),
     "unknown field": json.dumps(PLAN.to_json() | {"clusters": [{"name": "c", "members": [], "colour": "red"}]}),
-    "other kinds": json.dumps(PLAN.to_json() | {"members": [3], "input": 4}),
+    "other kinds": json.dumps(PLAN.to_json() | {"members": [3], "inputs": 4}),
 }
 
 
@@ -107,5 +108,11 @@ def test_bytes_that_are_no_text_are_refused(tmp_path: Path) -> None:
 def test_fields_are_plain_data() -> None:
     document: dict[str, Any] = json.loads(json.dumps(PLAN.to_json()))
     assert document["rule"] == {"tau": 0.5}
-    assert document["input"] == {"name": "x", "dtype": "float32", "shape": [1, 8, 8]}
+    assert document["inputs"] == [{"name": "x", "dtype": "float32", "shape": [1, 8, 8]}]
     assert document["members"][0]["inserted"] == [["r", "Relu", "free"]]
+
+
+def test_a_plan_of_networks_with_several_inputs_has_no_one_input() -> None:
+    several = dataclasses.replace(PLAN, inputs=(*PLAN.inputs, Port("mask", "int64", (8,))))
+    with pytest.raises(MnxError, match=r"2 inputs \(x, mask\); mnx plans such networks, and trains those with one"):
+        several.input  # noqa: B018 - the property raises

@@ -15,7 +15,7 @@ from mnx.graphs.errors import GraphError
 from mnx.graphs.model import Node, Port
 from mnx.graphs.zoo.mlp import mlp
 from mnx.plan import Plan
-from mnx.planning import keep, plan_members, propose
+from mnx.planning import every_tau, keep, plan_members, propose
 from mnx.workspace import STAGES, RunFolder, file_hash
 
 INPUT = (1, 8, 8)
@@ -31,7 +31,7 @@ def run(tmp_path: Path) -> RunFolder:
     return RunFolder(tmp_path / "run")
 
 
-def plan(paths: list[Path], run: RunFolder, **settings: float | bool | None) -> Plan:
+def plan(paths: list[Path], run: RunFolder, **settings: float | str | bool | None) -> Plan:
     return plan_members(paths, run, Events(), **settings)  # type: ignore[arg-type]
 
 
@@ -39,7 +39,12 @@ def test_a_plan_says_all_of_members_and_clusters(members: list[Path], run: RunFo
     found = plan(members[::-1], run, seed=3)
     assert found == run.plan()
     assert [member.name for member in found.members] == sorted(NAMES)
-    assert (found.seed, found.classes, found.input.shape, dict(found.rule)) == (3, 10, INPUT, {"tau": 0.5})
+    assert (found.seed, found.classes, found.input.shape, dict(found.rule)) == (
+        3,
+        10,
+        INPUT,
+        {"tau": 0.5, "count": "all"},
+    )
     [cluster] = found.clusters
     assert sorted(cluster.members) == sorted(NAMES)
     mother = describe(onnx_file.read(run.start_file("mothers", cluster.name)))
@@ -67,7 +72,35 @@ def test_the_rule_decides_the_clusters(members: list[Path], tmp_path: Path) -> N
     assert len(plan(members, RunFolder(tmp_path / "tau"), tau=1.0).clusters) == 3
     two = plan(members, RunFolder(tmp_path / "two"), clusters=2)
     assert len(two.clusters) == 2
-    assert dict(two.rule) == {"clusters": 2}
+    assert dict(two.rule) == {"clusters": 2, "count": "all"}
+
+
+def test_the_plan_says_what_shares_are_shares_of(members: list[Path], run: RunFolder) -> None:
+    found = plan(members, run, tau=0.3, counted="flops")
+    assert dict(found.rule) == {"tau": 0.3, "count": "flops"}
+    assert run.plan().counted == "flops"
+    for member in found.members:
+        assert member.share == found.cluster(member.cluster).multiply_adds / member.multiply_adds
+    assert plan(members, run) == plan(members, run, counted="flops") == found
+    with pytest.raises(MnxError, match=r"planned with --tau 0\.3 --seed 0 --count flops, not --count all"):
+        plan(members, run, counted="all")
+
+
+def test_a_plan_of_before_counts_all_parameters(members: list[Path], run: RunFolder) -> None:
+    found = plan(members, run)
+    document = json.loads(run.plan_file.read_text())
+    del document["rule"]["count"]
+    run.plan_file.write_text(json.dumps(document))
+    assert run.plan().counted == "all"
+    assert plan(members, run, counted="all").members == found.members
+
+
+def test_every_tau_is_looked_at_without_writing(members: list[Path], run: RunFolder) -> None:
+    heard: list[Event] = []
+    rows = every_tau(members, run, Events(None, [heard.append]))
+    assert [event["event"] for event in heard] == ["read"] * 3
+    assert [len(row.clusters) for row in rows] == sorted((len(row.clusters) for row in rows), reverse=True)
+    assert not run.path.exists()
 
 
 def test_a_proposal_writes_nothing_until_it_is_kept(members: list[Path], run: RunFolder) -> None:

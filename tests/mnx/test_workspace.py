@@ -10,6 +10,7 @@ from small_training import RECIPE, plain, separable, train_in
 from mnx.errors import MnxError
 from mnx.graphs import onnx_file
 from mnx.graphs.model import Model
+from mnx.graphs.zoo.mlp import mlp
 from mnx.train.loop import Trained
 from mnx.workspace import STAGES, RunFolder, file_hash
 
@@ -215,3 +216,15 @@ def test_the_record_of_a_training_is_plain_data(run: RunFolder, trained: Trained
     document = json.loads((run.folder("mothers", "a") / "training.json").read_text())
     assert len(document["epochs"]) == RECIPE.epochs
     assert document["samples"] == RECIPE.epochs * len(separable().x_train)
+
+
+def test_weights_beside_a_model_are_part_of_it(run: RunFolder) -> None:
+    start = run.start_file("members", "a")
+    onnx_file.write(mlp("big", 64, (256,), 3).replace(external=True), start)
+    data = start.with_name(start.name + onnx_file.DATA)
+    whole = file_hash(start)
+    data.write_bytes(data.read_bytes()[:-1] + b"x")
+    assert file_hash(start) != whole
+    run.plan_file.write_text("{}")
+    run.clear()
+    assert not data.exists()

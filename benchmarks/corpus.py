@@ -1,0 +1,352 @@
+"""What mnx makes of a folder of exports, as a table: read, described, mothered, hatched, or the refusal.
+
+    python benchmarks/corpus.py --corpus FOLDER [--out corpus.md] [--only FAMILY ...]
+
+The folder is laid out FAMILY/EXPORTER/NAME.onnx, beside some models NAME.npz with inputs arr_0, arr_1, ... and the
+source framework's own output y in eval mode. One NAME is one model, whoever exported it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from mnx.graphs.carve import drawn
+from mnx.graphs.describe import describe
+from mnx.graphs.errors import GraphError, NotPreserved
+from mnx.graphs.growth.hatch import hatch
+from mnx.graphs.model import Array, Model
+from mnx.graphs.mother import mother_of, stand_in
+from mnx.graphs.nameless import tree_of
+from mnx.graphs.onnx_file import read
+from mnx.graphs.proto import inputs_before_entry
+from mnx.graphs.run import Batch, run
+from mnx.graphs.structure import Structure
+from mnx.graphs.verify import Difference, difference
+
+FIRST = ("pt_ts_eval", "script_eval")
+"""The exporter whose structure others are compared with, where it wrote the same model; else the first by name."""
+
+
+@dataclass
+class Export:
+    """One file and what became of it."""
+
+    path: Path
+    model: Model | None = None
+    structure: Structure | None = None
+    error: Difference | None = None
+    refusals: list[str] = field(default_factory=list)
+
+    @property
+    def name(self) -> str:
+        """The model's name."""
+        return self.path.stem
+
+    @property
+    def exporter(self) -> str:
+        """Who wrote it."""
+        return self.path.parent.name
+
+    @property
+    def family(self) -> str:
+        """What it is."""
+        return self.path.parents[1].name
+
+
+@dataclass
+class Ensemble:
+    """Members that may share mothers, and what became of them: sizes of clusters, least share, worst certificate."""
+
+    members: Sequence[Export]
+    clusters: list[list[Export]] = field(default_factory=list)
+    share: float | None = None
+    hatched: float | None = None
+    whole: bool = False
+    refusals: list[str] = field(default_factory=list)
+
+
+def main() -> None:
+    """Read the command line, go over the corpus, print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--corpus", type=Path, default=os.environ.get("MNX_ZOO"), help="folder of exports ($MNX_ZOO)")
+    parser.add_argument("--out", type=Path, help="also write the table as markdown")
+    parser.add_argument("--only", nargs="*", default=(), help="families")
+    options = parser.parse_args()
+    if options.corpus is None or not list(Path(options.corpus).glob("*/*/*.onnx")):
+        print("no corpus: give --corpus FOLDER with FAMILY/EXPORTER/NAME.onnx", file=sys.stderr)
+        return
+    started = time.perf_counter()
+    files = sorted(Path(options.corpus).glob("*/*/*.onnx"))
+    rows: list[list[str]] = []
+    refusals: list[str] = []
+    totals: Counter[str] = Counter()
+    for family in sorted({path.parents[1].name for path in files}):
+        if options.only and family not in options.only:
+            continue
+        exports = [opened(path) for path in files if path.parents[1].name == family]
+        for export in exports:
+            count(totals, export)
+        made, refused = table(family, exports, totals)
+        rows += made
+        refusals += refused
+        for row in made:
+            print(
+                "  ".join(cell.ljust(width) for cell, width in zip(row, COLUMNS.values(), strict=True)).rstrip(),
+                flush=True,
+            )
+    print(*refusals, sep="\n")
+    summary = ", ".join(f"{count} {what}" for what, count in totals.items())
+    print(f"{summary}; {time.perf_counter() - started:.0f} s")
+    if options.out:
+        options.out.write_text(markdown(rows, refusals, summary, options.only))
+
+
+COLUMNS = {
+    **{"family": 22, "exporter": 20, "files": 5, "read": 5, "described": 9, "right": 6, "worst error": 12},
+    **{"tree": 24, "clusters": 9, "mother": 7, "hatched": 8},
+}
+"""Columns of the table and their widths as text."""
+
+
+def line(row: Sequence[str]) -> str:
+    """A row as text."""
+    return "  ".join(cell.ljust(width) for cell, width in zip(row, COLUMNS.values(), strict=True)).rstrip()
+
+
+def opened(path: Path) -> Export:
+    """A file read, compared with its reference and described, as far as it goes."""
+    export = Export(path)
+    try:
+        export.model = read(path)
+        export.error = compared(export.model, path.with_suffix(".npz"))
+        if export.error is not None and not export.error.passed:
+            export.refusals.append(f"WRONG: differs by {export.error.largest:.2e} from its reference")
+        export.structure = describe(export.model)
+    except GraphError as error:
+        export.refusals.append(first_line(error))
+    return export
+
+
+def compared(model: Model, path: Path) -> Difference | None:
+    """How far a model is from the source framework's output; None where no reference stands beside it."""
+    if not path.exists():
+        return None
+    with np.load(path) as reference:
+        feeds = {port.name: reference[f"arr_{number}"] for number, port in enumerate(inputs_before_entry(model))}
+        results = run(model, feeds, include_ends=True).values()
+        found = [difference(reference["y"], result) for result in results]
+        return min(found, key=lambda each: each.largest)
+
+
+def count(totals: Counter[str], export: Export) -> None:
+    """Add a file to the totals."""
+    totals["files"] += 1
+    totals["read"] += export.model is not None
+    totals["described"] += export.structure is not None
+    totals["equal to their reference"] += export.error is not None and export.error.passed
+
+
+def table(family: str, exports: Sequence[Export], totals: Counter[str]) -> tuple[list[list[str]], list[str]]:
+    """The rows of a family, one an exporter and one for all together, and the refusals."""
+    rows, refusals = [], []
+    for exporter in sorted({export.exporter for export in exports}):
+        some = [export for export in exports if export.exporter == exporter]
+        ensemble = mothered(some)
+        rows.append([family, exporter, *cells(some), trees(some, exports), *fates(ensemble)])
+        refusals += [f"{family}/{exporter}/{each.name}: {text}" for each in some for text in each.refusals]
+        refusals += [f"{family}/{exporter}: {text}" for text in ensemble.refusals]
+        tally(totals, ensemble)
+    ensemble = mothered(one_of_each(exports))
+    if len({export.exporter for export in ensemble.members}) > 1:
+        rows.append([family, "(mixed)", "", "", "", "", "", "", *fates(ensemble)])
+        refusals += [f"{family}, mixed exporters: {text}" for text in ensemble.refusals]
+        tally(totals, ensemble)
+    return rows, refusals
+
+
+def tally(totals: Counter[str], ensemble: Ensemble) -> None:
+    """Add an ensemble to the totals."""
+    if len(ensemble.members) > 1:
+        totals["ensembles"] += 1
+        totals["with one mother for all"] += len(ensemble.clusters) == 1
+        totals["all hatched from her"] += ensemble.whole
+
+
+def cells(some: Sequence[Export]) -> list[str]:
+    """How many files there are, are read, are described, are right, and the largest error in units of the tolerance."""
+    errors = [export.error for export in some if export.error is not None]
+    worst = max(errors, key=lambda each: each.largest / each.tolerance, default=None)
+    return [
+        str(len(some)),
+        str(sum(export.model is not None for export in some)),
+        str(sum(export.structure is not None for export in some)),
+        f"{sum(each.passed for each in errors)}/{len(errors)}",
+        "" if worst is None else f"{worst.largest:.1e}",
+    ]
+
+
+def trees(some: Sequence[Export], exports: Sequence[Export]) -> str:
+    """How the structures compare with those of the reference exporter of the same models."""
+    words = []
+    for export in some:
+        first = reference(export, exports)
+        if export.structure is None or first is None or first.structure is None or first is export:
+            continue
+        same = tree_of(export.structure) == tree_of(first.structure)
+        words.append("same" if same else other_ops(export.structure, first.structure))
+    return ", ".join(f"{n} {text}" if n > 1 else text for text, n in Counter(words).items())
+
+
+def other_ops(ours: Structure, theirs: Structure) -> str:
+    """In what ops two structures differ."""
+    left, right = (Counter(op.op for op in structure.ops()) for structure in (ours, theirs))
+    more = [f"+{n} {op}" for op, n in (left - right).items()] + [f"-{n} {op}" for op, n in (right - left).items()]
+    return " ".join(more) or "order, widths or attributes"
+
+
+def reference(export: Export, exports: Sequence[Export]) -> Export | None:
+    """The export of the same model that it is compared with: one that keeps as many normalisations, if there is one."""
+    found = [each for each in exports if each.name == export.name and each.structure is not None]
+    return min(
+        found,
+        key=lambda each: (norms(each) != norms(export), each.exporter not in FIRST, each.exporter),
+        default=None,
+    )
+
+
+def norms(export: Export) -> int:
+    """How many BatchNormalizations the exporter left."""
+    return sum(op.op == "BatchNormalization" for op in export.structure.ops()) if export.structure is not None else 0
+
+
+def one_of_each(exports: Iterable[Export]) -> list[Export]:
+    """One export of every model that is described, from as many exporters as can be."""
+    found: dict[str, Export] = {}
+    uses: Counter[str] = Counter()
+    for export in exports:
+        best = found.get(export.name)
+        if export.structure is not None and (best is None or uses[export.exporter] < uses[best.exporter] - 1):
+            if best is not None:
+                uses[best.exporter] -= 1
+            found[export.name] = export
+            uses[export.exporter] += 1
+    return list(found.values())
+
+
+def mothered(some: Sequence[Export]) -> Ensemble:
+    """The mothers of members and their hatching: a member joins the first cluster that has a mother with it."""
+    ensemble = Ensemble([export for export in some if export.structure is not None])
+    if len(ensemble.members) < 2:
+        return ensemble
+    for export in sorted(ensemble.members, key=size):
+        for cluster in ensemble.clusters:
+            try:
+                mother([*cluster, export])
+            except GraphError as error:
+                ensemble.refusals.append(first_line(error))
+            else:
+                cluster.append(export)
+                break
+        else:
+            ensemble.clusters.append([export])
+    shared = [cluster for cluster in ensemble.clusters if len(cluster) > 1]
+    try:
+        found = [hatched(cluster) for cluster in shared]
+    except (GraphError, NotPreserved) as error:
+        ensemble.refusals.append(first_line(error))
+        found = []
+    ensemble.share = min((mother(cluster)[1].parameter_count / size(cluster[-1]) for cluster in shared), default=None)
+    ensemble.hatched = max(found, default=None)
+    ensemble.whole = len(ensemble.clusters) == 1 and ensemble.hatched is not None
+    return ensemble
+
+
+def size(export: Export) -> int:
+    """The parameters of a described member."""
+    return export.structure.parameter_count if export.structure is not None else 0
+
+
+def mother(cluster: Sequence[Export]) -> tuple[Model, Structure]:
+    """The mother of members, without weights."""
+    return mother_of([stand_in(export.model) for export in cluster if export.model is not None], "mother")
+
+
+def hatched(cluster: Sequence[Export]) -> float:
+    """The worst binding check of any member's certificate, as a share of the output's scale."""
+    trained = drawn(*mother(cluster), 0)
+    batches = {"random": batch_for(cluster[0], trained)}
+    certificates = [
+        hatch(trained, export.model, batches, "random", 0).certificate for export in cluster if export.model is not None
+    ]
+    found = [check.difference for certificate in certificates for check in certificate.checks if check.binding]
+    return max(each.largest / max(1.0, each.scale) for each in found)
+
+
+def batch_for(export: Export, mother: Model) -> Batch:
+    """Examples: random numbers, and the reference's for integers, whose range nobody knows."""
+    random, path = np.random.default_rng(0), export.path.with_suffix(".npz")
+    feeds: dict[str, Array] = {}
+    for number, port in enumerate(mother.inputs):
+        if port.dtype.startswith("float"):
+            feeds[port.name] = random.standard_normal((3, *port.shape), np.float32)
+        elif path.exists():
+            with np.load(path) as reference:
+                feeds[port.name] = reference[f"arr_{number}"]
+        else:
+            feeds[port.name] = np.ones((3, *port.shape), port.dtype)
+    return tuple(feeds.values())
+
+
+def first_line(error: Exception) -> str:
+    """A refusal in one line."""
+    return str(error).splitlines()[0]
+
+
+def fates(ensemble: Ensemble) -> list[str]:
+    """Sizes of the clusters, the least share of a mother in her largest member, and the worst certificate."""
+    if len(ensemble.members) < 2:
+        return ["", "", ""]
+    return [
+        "+".join(str(len(cluster)) for cluster in ensemble.clusters),
+        "no" if ensemble.share is None else f"{ensemble.share:.0%}",
+        "no" if ensemble.hatched is None else f"{ensemble.hatched:.1e}",
+    ]
+
+
+def markdown(rows: Sequence[Sequence[str]], refusals: Sequence[str], summary: str, only: Sequence[str]) -> str:
+    """The table as a page."""
+    lines = ["| " + " | ".join(cells) + " |" for cells in (COLUMNS, ["---"] * len(COLUMNS), *rows)]
+    chosen = f" --only {' '.join(only)}" if only else ""
+    shown = "\n".join(f"- {text}" for text in refusals) or "none"
+    return (
+        f"# What mnx makes of real exports\n\n{summary}.\n\n"
+        f"`python benchmarks/corpus.py --corpus FOLDER{chosen}`, commit {commit()}, {platform.machine()}, "
+        f"Python {platform.python_version()}.\n\n"
+        "right: equal to the source framework's own output within 1e-5 max(1, max|y|); tree: compared with the "
+        "reference exporter's of the same model; clusters: how many members share a mother; mother: the least share of "
+        "a mother in her largest member's parameters; hatched: the largest difference, over max(1, max|y|), in any "
+        "certificate of the members against their mother, she with fresh weights.\n\n"
+        + "\n".join(lines)
+        + f"\n\n## Refusals\n\n{shown}\n"
+    )
+
+
+def commit() -> str:
+    """The commit that was measured."""
+    done = subprocess.run(["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=False)
+    return done.stdout.strip() or "unknown"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,104 @@
+"""What `mnx mother` says beside the clusters: what is counted, what training will cost, what every tau gives."""
+
+import json
+from pathlib import Path
+
+import pytest
+from calling import Call
+
+WIDTHS = pytest.mark.parametrize("width", [80, 120])
+
+
+def words(text: str) -> str:
+    return " ".join(text.split())
+
+
+@WIDTHS
+def test_the_forecast_stands_below_the_clusters(
+    width: int, call: Call, members: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(width))
+    out = call("mother", *members, "--dry-run", "--data", "digits", "--rate", "1e9").out
+    assert all(len(line) <= width for line in out.splitlines())
+    assert "for 1,294 training examples" in out
+    assert "all trained parameters are counted" in out
+    assert "of training from scratch (" in words(out)
+    assert "assumed: 25 epochs from scratch (measured 19 to 31)" in words(out)
+    assert "scratch time" in words(out) or "scratch" in out
+
+
+def test_the_forecast_as_json(call: Call, members: list[Path]) -> None:
+    given = ("--epochs-scratch", "10", "--epochs-mother", "8", "--epochs-member", "2")
+    document = json.loads(call("mother", *members, "--dry-run", *given, "--json").out)["forecast"]
+    assert document["epochs"] == {"scratch": 10, "mother": 8, "member": 2}
+    assert document["examples"] is None and document["measured_range"] is None
+    assert document["total"]["share"] == document["total"]["total"] / document["total"]["scratch"]
+    assert document["pays"]
+
+
+def test_a_run_that_has_trained_forecasts_in_time(call: Call, members: list[Path]) -> None:
+    call("run", *members, "--data", "digits", "--epochs", "2", "-q")
+    document = json.loads(call("mother", *members, "--json").out)["forecast"]
+    assert document["rate"] > 0
+    assert document["examples"] == 1280  # whole batches
+    assert document["total"]["seconds"] > 0
+
+
+def test_where_mothering_cannot_pay_the_figures_are_shown_and_nothing_is_refused(
+    call: Call, members: list[Path]
+) -> None:
+    alone = call("mother", *members, "--tau", "1.0", "--dry-run")
+    assert alone.code == 0
+    assert "112 % of training from scratch" in words(alone.out)
+    dear = call("mother", *members, "--epochs-mother", "500", "--dry-run")
+    assert dear.code == 0
+    assert "mothering cannot pay here" in words(dear.out)
+    assert "--sweep" in dear.out
+
+
+def test_a_run_says_what_it_is_expected_to_cost(call: Call, members: list[Path]) -> None:
+    loud = call("run", *members, "--data", "digits", "--epochs", "2")
+    assert "expected cost: " in loud.err
+    assert "cannot pay" not in loud.err
+    again = call("run", *members, "--data", "digits", "--epochs", "2")
+    assert "expected cost" not in again.err
+    alone = call("run", *members, "--data", "digits", "--epochs", "2", "--tau", "1.0", "-o", "alone")
+    assert alone.code == 0
+    assert "mothering cannot pay here" in alone.err
+
+
+def test_what_is_counted_is_shown_and_kept(call: Call, members: list[Path], tmp_path: Path) -> None:
+    out = call("mother", *members, "--count", "flops").out
+    assert "multiply-adds of a forward pass are counted" in words(out)
+    assert json.loads((tmp_path / "mnx-run" / "plan.json").read_text())["rule"] == {"tau": 0.5, "count": "flops"}
+    refused = call("mother", *members, "--count", "conv", "-o", "other")
+    assert refused.code == 1
+    assert "to count: choose another --count" in refused.err
+    other = call("run", *members, "--data", "digits", "--count", "all")
+    assert other.code == 1
+    assert "planned with --tau 0.5 --seed 0 --count flops, not --count all" in words(other.err)
+
+
+@WIDTHS
+def test_the_sweep_shows_what_every_tau_gives(
+    width: int, call: Call, members: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(width))
+    found = call("mother", *members, "--sweep", "-q")
+    assert found.code == 0
+    assert all(len(line) <= width for line in found.out.splitlines())
+    assert not list(tmp_path.iterdir())
+    document = json.loads(call("mother", *members, "--sweep", "--json").out)
+    assert document["count"] == "all"
+    rows = document["sweep"]
+    assert rows[0]["tau"] == 1 and rows[-1]["above"] == 0
+    for row in rows:
+        tau = str(row["tau"])
+        plan = json.loads(call("mother", *members, "--tau", tau, "--dry-run", "--json").out)
+        assert [cluster["members"] for cluster in plan["clusters"]] == row["clusters"]
+        assert row["forecast"]["total"]["share"] == plan["forecast"]["total"]["share"]
+        assert row["mothers"] == sum(cluster["parameters"] for cluster in plan["clusters"])
+    shown = [line.split()[0] for line in found.out.splitlines() if line.strip()[:2] in ("0.", "1.")]
+    assert len(shown) == len(rows)
+    for text, row in zip(shown, rows, strict=True):
+        assert row["above"] < float(text) <= row["tau"]
