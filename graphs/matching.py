@@ -158,7 +158,10 @@ def zeroed(branch: Series) -> tuple[tuple[Op, How], ...] | None:
 
 
 def _adds_a_constant(op: Op) -> bool:
-    """Whether an op adds, or takes from, what is no parameter: a number or a mask, which cannot be set to zero."""
+    """Whether an op adds, takes from, or pads with what is no parameter: a number or a mask that stays as it is."""
+    if op.op == "Pad":
+        value = op.site.constants[2] if len(op.site.constants) > 2 else None
+        return bool(op.site.node.input(2)) and (value is None or bool(np.any(value)))
     given = sum(1 for name in op.site.node.inputs if name)
     return op.op in ("Add", "Sub") and given > len(op.reads) + len(op.parameters)
 

@@ -44,7 +44,11 @@ def common(mother: Member, member: Structure) -> Member:
 
 
 def size(structure: Structure) -> tuple[int, int]:
-    """What mothers are compared by: how far their kernels reach, then how many parameters are trained."""
+    """What mothers are compared by: how far their kernels reach, then how many parameters are trained.
+
+    Kernels go first because no width makes up for what a layer does not see. So does the paper: its mother of V5 keeps
+    two 3x3 layers a block, where one of 1x1 could have been matched with more filters and more parameters.
+    """
     return reach(structure), structure.parameter_count
 
 
@@ -61,10 +65,12 @@ def mother_of(members: Sequence[Member], name: str) -> Member:
 def largest(members: Sequence[Member], common: Common = common) -> Member:
     """The largest mother that is found by aligning one member after the other; she keeps the smallest one's name.
 
-    Of two members of series and branches she is the largest there is (see `size`), so that a third never enlarges
-    her. Of more, each order of alignment may lead to another: the members by size, then each one first. None can be
-    larger than the mother of two of them: where she is as large, the search ends. Beyond three members, another one
-    almost never enlarges her, but may.
+    Of two members she is the largest there is (see `size`; the search of `graphs.align` keeps all states that small
+    networks have, and the most promising of large ones), so that a third member never enlarges her. Of more members,
+    each order of alignment may lead to another: tried are the members by size, then each one first. None can be larger
+    than the mother of two of them: where one is as large, the search ends. A fourth member can enlarge her in theory;
+    no random ensemble tried so far does. Counted in parameters alone, a member with smaller kernels may: what the
+    kernels lose, the widths may gain.
 
     Args:
         members: in any order; the result depends on their sizes and names only.

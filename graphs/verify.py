@@ -57,14 +57,14 @@ class Check:
 class Same:
     """A value of the member that must repeat a value of the mother.
 
-    member[:, j, k] = mother[:, maps[0][j], maps[1][k]]: one map for every axis but the batch.
+    member[i, j, k] = mother[maps[0][i], maps[1][j], maps[2][k]]: one map for every axis, None where it stays as it is.
     """
 
     node: str
     op: str
     member: str
     mother: str
-    maps: tuple[GrowthMap, ...]
+    maps: tuple[GrowthMap | None, ...]
 
 
 @dataclass(frozen=True)
@@ -179,8 +179,9 @@ def first_broken(mother: Model, member: Model, batch: Batch, batch_statistics: b
     theirs = run(member, batch, ALL, batch_statistics=batch_statistics)
     for pair in same:
         expected, found = ours[pair.mother], theirs[pair.member]
-        for axis, growth in enumerate(pair.maps, start=1):
-            expected = np.take(expected, growth, axis=axis)
+        for axis, growth in enumerate(pair.maps):
+            if growth is not None:
+                expected = np.take(expected, growth, axis=axis)
         if not difference(expected, found).passed:
             return f"the first that differs is node '{pair.node}' ({pair.op})"
     return "no single op differs by more than the tolerance: rounding adds up over the depth of the network"

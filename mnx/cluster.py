@@ -122,16 +122,23 @@ def _first_fit(
 ) -> tuple[list[list[Member]], float]:
     """Each member joins the latest cluster that stays feasible with it, or opens one.
 
+    A mother only shrinks: where that of the cluster has too little of the new member, no alignment is needed.
+
     Returns the clusters, and the largest share that was less than tau: down to it they stay as they are.
     """
     groups: list[list[Member]] = []
     below = 0.0
     for member in ordered:
         for group in reversed(groups):
+            largest = max(count(structure, counted) for _, structure in (*group, member))
+            most = count(mothers.of(group)[1], counted) / largest
+            if most < tau:
+                below = max(below, most)
+                continue
             mother = mothers.found([*group, member])
             if mother is None:
                 continue
-            reached = count(mother[1], counted) / max(count(structure, counted) for _, structure in (*group, member))
+            reached = count(mother[1], counted) / largest
             if reached >= tau:
                 group.append(member)
                 break

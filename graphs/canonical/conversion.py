@@ -16,7 +16,7 @@ from mnx.graphs.errors import GraphError
 from mnx.graphs.model import Array, Attribute, Model, Node, Port
 
 _NOTHING: Array = np.empty(0, np.float32)
-"""In place of a weight in a graph that is used up: its nodes and values hold each other until Python looks for cycles."""
+"""In place of a weight in a graph that is used up: its nodes and values hold each other until cycles are collected."""
 
 
 def to_graph(draft: Draft) -> Graph:

@@ -9,7 +9,18 @@ the channels
 
 from __future__ import annotations
 
-from mnx.graphs.canonical.surgery import Graph, Node, extents, given, insert_behind, maker, set_node, values
+from mnx.graphs.canonical.surgery import (
+    Graph,
+    Node,
+    extents,
+    given,
+    insert_behind,
+    is_output,
+    maker,
+    remove,
+    set_node,
+    values,
+)
 
 _IMAGE_RANK = 3
 
@@ -33,11 +44,11 @@ def global_pooling(graph: Graph) -> list[str]:
         ):
             set_node(node, "GlobalAveragePool")
         if node.op == "GlobalAveragePool":
-            _without_added_axes(node)
+            _without_added_axes(graph, node)
     return []
 
 
-def _without_added_axes(node: Node) -> None:
+def _without_added_axes(graph: Graph, node: Node) -> None:
     added = maker(node.inputs[0])
     if added is None or added.op != "Reshape":
         return
@@ -48,6 +59,8 @@ def _without_added_axes(node: Node) -> None:
     if longer and node.outputs[0].outputs and all(reader.op == "Flatten" for reader in node.outputs[0].outputs):
         node.inputs = [added.inputs[0]]
         node.outputs[0].shape = [*source[:2], *[1] * (len(source) - 2)]
+        if not added.outputs[0].outputs and not is_output(graph, added.outputs[0]):
+            remove(graph, added)
 
 
 def _reduced_axes(node: Node, rank: int) -> set[int]:

@@ -44,6 +44,7 @@ _FINITE = 80.0
 """Beyond this, e^x leaves float32: there, and only there, a spelling may be infinite where the whole op is not."""
 
 _QUICK = 1.702
+_READ = (np.float32, np.bool_)
 _BENT = frozenset({"Erf", "Tanh", "Sigmoid", "Exp", "Clip", "Relu", "Min", "Max", "Softplus", "HardSigmoid"})
 _SIXTH = 1 / 6
 _OLD_SLOPE = 0.2
@@ -107,7 +108,7 @@ def recognised(graph: Graph, spelling: Spelling) -> str | None:
 
 
 def _elementwise(node: Node) -> bool:
-    """Whether the node computes every element of its output, in float32, from one element and single numbers."""
+    """Whether the node computes every element of its output from one element and single numbers."""
     if node.op not in ELEMENTWISE or len(node.outputs) != 1 or not node.inputs:
         return False
     shape = extents(node.outputs[0])
@@ -117,7 +118,7 @@ def _elementwise(node: Node) -> bool:
         array = values(tensor)
         if array is not None and (array.size != 1 or shape is None or array.ndim > len(shape)):
             return False
-        if array is None and (tensor.dtype != np.float32 or shape is None or extents(tensor) != shape):
+        if array is None and (tensor.dtype not in _READ or shape is None or extents(tensor) != shape):
             return False
     return True
 

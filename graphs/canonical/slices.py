@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from mnx.graphs.canonical.draft import Extent
 from mnx.graphs.canonical.reshapes import RESHAPING
 from mnx.graphs.canonical.surgery import (
     Graph,
@@ -27,6 +28,8 @@ from mnx.graphs.canonical.surgery import (
 )
 
 _SLICED = 5
+_NO_END = 2**31 - 1
+"""From here on the end of a Slice is that of any axis."""
 _WITH_AXIS = frozenset({"Gather", "GatherElements", "Concat", "ArgMax", "ArgMin"})
 
 
@@ -98,11 +101,12 @@ def _slice(graph: Graph, node: Node) -> None:
         return
     axes = list(range(starts.size)) if parts[2] is None else [int(axis) % len(source) for axis in parts[2]]
     steps = [1] * starts.size if parts[3] is None else parts[3].tolist()
-    sizes = [source[axis] for axis in axes]
-    if not all(isinstance(size, int) for size in sizes):
+    cuts = [cut for cut in zip(starts.tolist(), ends.tolist(), axes, steps, strict=True) if not _keeps_all(cut, source)]
+    if not all(isinstance(source[axis], int) for _, _, axis, _ in cuts):
         return
     wanted = []
-    for start, end, axis, step, size in zip(starts.tolist(), ends.tolist(), axes, steps, sizes, strict=True):
+    for start, end, axis, step in cuts:
+        size = source[axis]
         first, last, _ = slice(start, end, step).indices(int(size))
         last = max(first, last) if step > 0 else end
         if (first, last, step) != (0, size, 1):
@@ -122,6 +126,12 @@ def _slice(graph: Graph, node: Node) -> None:
     )
     if len(wanted) > 1 or not plain:
         set_node(node, "Slice", [x, *_bounds(graph, node.outputs[0].name, *wanted[-1])])
+
+
+def _keeps_all(cut: tuple[int, int, int, int], source: tuple[Extent, ...]) -> bool:
+    """Whether a cut through an axis of open size, the batch, takes all of it."""
+    start, end, axis, step = cut
+    return not isinstance(source[axis], int) and (start, step) == (0, 1) and end >= _NO_END
 
 
 def _axis(graph: Graph, node: Node) -> None:

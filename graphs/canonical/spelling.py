@@ -28,6 +28,10 @@ def _clip(x: Array, low: Array | float = -np.inf, high: Array | float = np.inf) 
     return np.minimum(np.maximum(x, low), high)
 
 
+def _where(chosen: Array, x: Array, y: Array) -> Array:
+    return np.asarray(np.where(chosen != 0, x, y))
+
+
 def erf(x: Array) -> Array:
     """The error function of every element."""
     return np.asarray(np.frompyfunc(math.erf, 1, 1)(x), dtype=np.float64)
@@ -50,8 +54,10 @@ ELEMENTWISE: Mapping[str, Formula] = {
     "Div": np.divide,
     "Erf": erf,
     "Exp": np.exp,
+    "Greater": np.greater,
     "HardSigmoid": _hard_sigmoid,
     "Identity": lambda x: x,
+    "Less": np.less,
     "Log": np.log,
     "Max": lambda *x: np.maximum.reduce(np.broadcast_arrays(*x)),
     "Min": lambda *x: np.minimum.reduce(np.broadcast_arrays(*x)),
@@ -66,6 +72,7 @@ ELEMENTWISE: Mapping[str, Formula] = {
     "Sub": np.subtract,
     "Sum": lambda *x: sum(x),
     "Tanh": np.tanh,
+    "Where": _where,
 }
 """Element-wise ops: how they compute, from their inputs and attributes."""
 

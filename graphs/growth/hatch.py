@@ -13,7 +13,7 @@ from mnx.graphs.align import Alignment, Place
 from mnx.graphs.axes import Axis, is_fixed, width_of
 from mnx.graphs.carve import fan_in
 from mnx.graphs.correspondence import Correspondence
-from mnx.graphs.describe import describe
+from mnx.graphs.describe import BATCH, describe
 from mnx.graphs.errors import GraphError
 from mnx.graphs.growth.insert import Statistics, channel_statistics, identity, zero
 from mnx.graphs.growth.maps import GrowthMap, axis_map, growth_map, random_of, reordering
@@ -128,10 +128,15 @@ def _repeats(alignment: Alignment, growth: _Growth, member: Structure) -> list[S
     pairs = {right.name: left.value for left, right in alignment.matches if not _missing_bias(left, right)}
     pairs |= {op.name: place.value for op, how, place in _inserted(alignment) if how in (How.IDENTITY, How.JOIN)}
     return [
-        Same(op.name, op.op, op.value, pairs[op.name], tuple(growth.axis(axis) for axis in op.output[1:]))
+        Same(op.name, op.op, op.value, pairs[op.name], tuple(map(growth.changed, op.output)))
         for op in member.ops()
-        if op.name in pairs
+        if op.name in pairs and not any(map(_joins_batch, op.output))
     ]
+
+
+def _joins_batch(axis: Axis) -> bool:
+    """Whether an axis joins the batch with channels, so that it has no map of its own."""
+    return any(part.group is not None and part.outer * part.inner % BATCH == 0 for part in axis)
 
 
 def _channels(op: Op) -> int:
@@ -173,6 +178,10 @@ class _Growth:
     def axis(self, axis: Axis) -> GrowthMap:
         """The growth map of a member's axis."""
         return axis_map(axis, self.maps, self.found.carried)
+
+    def changed(self, axis: Axis) -> GrowthMap | None:
+        """The growth map of a member's axis, None where its width never changes."""
+        return None if is_fixed(axis) else self.axis(axis)
 
     def statistics(self, place: Place) -> Statistics:
         """Statistics of what arrives at a place of the mother on the calibration batch, by its own statistics."""

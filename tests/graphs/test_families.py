@@ -45,7 +45,6 @@ _LISTS = "dynamo without optimisation writes lists of tensors for chunk()"
 _EXPANDED = "dynamo pools one-dimensional maps as two-dimensional ones"
 _THRESHOLD = "dynamo writes Softplus with its threshold"
 _PACKED = "nn.MultiheadAttention packs batch and heads in one axis, which exporters transpose each in its own way"
-_LAYOUT = "whether LayerNorm over channels is read with channels last depends on the number of blocks"
 _SHUFFLE = "a channel shuffle ties widths to products that must be built alike"
 _HEADS = "heads of another size are left out of the mother where queries, keys and values are one layer"
 _DENSE = "a further layer of a dense block cannot be put in yet"
@@ -78,11 +77,15 @@ KNOWN: dict[str, dict[str, str]] = {
         "gru": _RECURRENT,
         "vit_head_size": "heads of other sizes are left out with a fused qkv",
     },
-    "deeper": {"convnext": _LAYOUT, "shufflenet": _SHUFFLE, "densenet_depth": _DENSE},
-    "mixed": {"signal": _EXPANDED, "signal_plain": _EXPANDED, "softplus": _THRESHOLD},
+    "deeper": {"shufflenet": _SHUFFLE, "densenet_depth": _DENSE},
+    "mixed": {
+        **{"signal": _EXPANDED, "signal_plain": _EXPANDED, "softplus": _THRESHOLD},
+        **dict.fromkeys(("encoder", "encoder_norm_first"), _PACKED),
+        "mlp_norm": "the mother of members with and without BatchNormalization has none",
+    },
     "hatch": dict.fromkeys(_ATTENTION, _NORMS),
     "hatch deeper": {"encoder": _NORMS},
-    "hatch mixed": {},
+    "hatch mixed": {"signal": _EXPANDED, "signal_plain": _EXPANDED, "softplus": _THRESHOLD},
 }
 """What is asked -> family, or family and exporter -> why it does not work yet. A deeper ensemble fails where a wider
 one does, and so on: see `_WEAKER`."""
@@ -92,7 +95,7 @@ _WEAKER = {
     "mixed": ("mother", "deeper"),
     "hatch": ("mother",),
     "hatch deeper": ("mother", "deeper", "hatch"),
-    "hatch mixed": ("mother", "deeper", "mixed", "hatch", "hatch deeper"),
+    "hatch mixed": ("mother", "deeper", "hatch", "hatch deeper"),
 }
 """What is asked -> what it asks as well."""
 

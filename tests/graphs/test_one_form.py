@@ -270,3 +270,30 @@ def test_pooling_behind_an_added_axis_is_pooling_of_the_value_itself() -> None:
     rewritten(text, "Conv GlobalAveragePool Flatten")
     wrong = text.replace("{0, 5, 1, 6}", "{0, 5, 2, 3}")
     rewritten(wrong, "Conv Reshape GlobalAveragePool Flatten")
+
+
+def test_a_slice_of_the_whole_batch_is_dropped() -> None:
+    text = """
+    net (float[batch, 5, 4] x, float[4, 4] w) => (float[batch, 4] y) {
+        a = MatMul (x, w)
+        starts = Constant <value = int64[1] {0}> ()
+        ends = Constant <value = int64[1] {9223372036854775807}> ()
+        axes = Constant <value = int64[1] {0}> ()
+        b = Slice (a, starts, ends, axes)
+        index = Constant <value = int64 {0}> ()
+        y = Gather <axis = 1> (b, index)
+    }"""
+    rewritten(text, "MatMul Add Gather")
+
+
+def test_a_softplus_that_is_linear_from_a_threshold_on_is_a_softplus() -> None:
+    text = """
+    net (float[batch, 4] x, float[4, 4] w) => (float[batch, 4] y) {
+        a = Gemm <transB = 1> (x, w)
+        threshold = Constant <value = float {20.0}> ()
+        far = Greater (a, threshold)
+        b = Softplus (a)
+        y = Where (far, a, b)
+    }"""
+    rewritten(text, "Gemm Softplus")
+    rewritten(text.replace("{20.0}", "{2.0}"), "Gemm Greater Softplus Where")

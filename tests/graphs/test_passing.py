@@ -6,7 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 from hand_made import Net
-from strategies import batch_for, trained
+from hypothesis import given
+from hypothesis import strategies as st
+from strategies import batch_for, bottlenecks, examples, inceptions, planned, separables, trained
 
 from mnx.graphs.axes import Axes
 from mnx.graphs.builder import Builder
@@ -47,6 +49,13 @@ def scaled(net: Net, x: str, op: str) -> str:
     return net.same(x, net.builder.add(op, x, constant))
 
 
+def padded(net: Net, x: str, value: float) -> str:
+    """What stands around the image is averaged into it."""
+    pads = net.builder.weight("pads", np.array([0, 0, 1, 1, 0, 0, 1, 1], np.int64))
+    wide = net.builder.add("Pad", x, pads, net.builder.weight("value", np.array(value, np.float32)))
+    return net.same(x, net.builder.add("AveragePool", wide, kernel_shape=(3, 3)))
+
+
 BRANCHES: Mapping[str, Branch] = {
     "a convolution": Branch(lambda net, x: net.conv(x, WIDTH), True),
     "a norm": Branch(lambda net, x: net.conv_norm(x, WIDTH), True),
@@ -65,6 +74,8 @@ BRANCHES: Mapping[str, Branch] = {
     ),
     "a clip that holds 0": Branch(lambda net, x: clip(net, net.conv(x, WIDTH), 0.0, 6.0), False),
     "a clip that does not": Branch(lambda net, x: clip(net, net.conv(x, WIDTH), 1.0, 6.0), False),
+    "zeros around": Branch(lambda net, x: padded(net, net.conv(x, WIDTH), 0.0), True),
+    "ones around": Branch(lambda net, x: padded(net, net.conv(x, WIDTH), 1.0), False),
     "a gate": Branch(lambda net, x: net.op("Mul", net.conv(x, WIDTH), net.op("Sigmoid", net.conv(x, WIDTH))), True),
     "a gate first": Branch(
         lambda net, x: net.op("Mul", net.op("Sigmoid", net.conv(x, WIDTH)), net.conv(x, WIDTH)), True
@@ -131,6 +142,14 @@ def tokens(name: str, features: int, branch: bool) -> Model:
 @pytest.mark.parametrize("features", [4, 6])
 def test_a_branch_on_tokens_that_ends_in_its_bias_is_zeroed(features: int) -> None:
     check_that_it_hatches(tokens("mother", 4, False), tokens("member", features, True))
+
+
+@given(st.one_of(bottlenecks(3), inceptions(3), separables(3)))
+@examples(15)
+def test_members_with_branches_and_blocks_of_channels_hatch(members: list[Model]) -> None:
+    mother, _ = planned(members)
+    for member in members:
+        check_that_it_hatches(mother, member)
 
 
 def test_a_sum_that_repeats_what_arrives_over_space_does_not_pass_it_on() -> None:
