@@ -1,13 +1,16 @@
 """What an alignment says of channel groups: which groups of the two networks must carry the same channels.
 
 Groups that meet in a matched or inserted op form one class. The mother's width for a class is the least width of all
-its groups: inserted layers are among them, since they must be wide enough to pass the function through.
+its groups: inserted layers are among them, since they must be wide enough to pass the function through. Where some op
+takes a mean over channels (LayerNormalization), it is the largest width up to the least that divides theirs: a mean
+stays the same where every channel is repeated equally often.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from math import gcd
 
 from mnx.graphs.align import Alignment
 from mnx.graphs.axes import Axes, Axis, is_fixed
@@ -42,7 +45,10 @@ def correspond(alignment: Alignment, left: Structure, right: Structure) -> Corre
     Raises:
         GraphError: a fixed width (the network's input or classes) would have to pass through something narrower.
     """
-    union = _Union({("L", g): n for g, n in left.groups.items()} | {("R", g): n for g, n in right.groups.items()})
+    union = _Union(
+        {("L", g): n for g, n in left.groups.items()} | {("R", g): n for g, n in right.groups.items()},
+        {("L", g) for g in left.even} | {("R", g) for g in right.even},
+    )
     for mine, theirs in alignment.matches:
         for one, other in _matched_axes(mine, theirs):
             union.tie_axes(one, "L", other, "R", mine.name)
@@ -78,10 +84,14 @@ def _windows(alignment: Alignment) -> Iterator[tuple[str, Window]]:
 
 
 class _Union:
-    """Union-find over the groups of both sides; a class may also meet one fixed width."""
+    """Union-find over the groups of both sides; a class may also meet one fixed width.
 
-    def __init__(self, widths: Mapping[_Key, int]) -> None:
+    Groups in `even` carry every channel of the mother a whole number of times.
+    """
+
+    def __init__(self, widths: Mapping[_Key, int], even: Collection[_Key]) -> None:
         self.widths = dict(widths)
+        self.even = frozenset(even)
         self.parent = {key: key for key in widths}
         self.pinned: dict[_Key, tuple[int, str]] = {}
 
@@ -141,11 +151,17 @@ class _Union:
 
     def _width(self, root: _Key, keys: Sequence[_Key], where: str) -> int:
         least = min(self.widths[key] for key in keys)
+        common = gcd(*(self.widths[key] for key in keys if key in self.even))
         if root not in self.pinned:
-            return least
+            return least if not common else next(width for width in range(least, 0, -1) if common % width == 0)
         pinned, op = self.pinned[root]
         if least < pinned:
             raise GraphError(
                 f"{where}: at '{op}' a fixed width of {pinned} would have to pass through {least} channels"
+            )
+        if common % pinned:
+            raise GraphError(
+                f"{where}: at '{op}' a fixed width of {pinned} would have to fill {common} channels, whose mean is "
+                "taken, evenly"
             )
         return pinned

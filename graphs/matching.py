@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import Enum
 from itertools import zip_longest
 
@@ -37,12 +38,20 @@ def mismatch(left: Op, right: Op) -> str:
                 return f"sizes {fixed_width(one)} and {fixed_width(other)} differ, which never change"
             return "their widths are built differently"
     theirs = {parameter.slot: parameter for parameter in right.parameters}
+    if {slot for slot in left.site.parameters if _operand(left, slot)} != {
+        slot for slot in right.site.parameters if _operand(right, slot)
+    }:
+        return "one has a parameter where the other has a constant or a value"
     for mine in left.parameters:
         if mine.slot in theirs and (reason := _unlike(mine, theirs[mine.slot])):
             return reason
     if window(left) is not None and common_window(left, right) is None:
         return "neither kernel fits inside the other at the same place"
     return ""
+
+
+def _operand(op: Op, slot: int) -> bool:
+    return op.rule.slots[slot].operand
 
 
 def _said_differently(left: Op, right: Op) -> str:
@@ -143,18 +152,62 @@ def zeroed(branch: Series) -> tuple[tuple[Op, How], ...] | None:
     behind: list[tuple[Op, How]] = []
     for place in reversed(range(len(branch))):
         unit = branch[place]
-        before = [(op, How.FREE) for op in ops_of(branch[:place])]
-        if isinstance(unit, Tangle):
+        found = _zeroed_unit(unit)
+        if found is not None:
+            return (*_free(branch[:place]), *found, *behind)
+        keeping = _keeping(unit)
+        if keeping is None:
             return None
-        if isinstance(unit, Parallel):
-            inside = _zeroed_join(unit)
-            return None if inside is None else (*before, *inside, *reversed(behind))
-        if unit.rule.linear and unit.parameters:
-            return (*before, (unit, How.ZERO), *reversed(behind))
+        behind = [*keeping, *behind]
+    return None
+
+
+def _zeroed_unit(unit: Unit) -> tuple[tuple[Op, How], ...] | None:
+    """How a unit is set so that it gives zeros whatever arrives: a linear op, a sum of zeros, a product with one."""
+    if isinstance(unit, Tangle):
+        return None
+    if isinstance(unit, Op):
+        return ((unit, How.ZERO),) if unit.rule.linear and unit.parameters else None
+    return _joined(unit, [zeroed(branch) for branch in unit.branches])
+
+
+def _keeping(unit: Unit) -> tuple[tuple[Op, How], ...] | None:
+    """How a unit is set so that it gives zeros where zeros arrive, or None where it cannot."""
+    if isinstance(unit, Tangle):
+        return None
+    if isinstance(unit, Op):
         if not unit.rule.keeps_zero or _adds_a_constant(unit):
             return None
-        behind.append((unit, How.ZERO if unit.parameters else How.FREE))
+        return ((unit, How.ZERO if unit.parameters else How.FREE),)
+    return _joined(unit, [_keeping_branch(branch) for branch in unit.branches])
+
+
+def _keeping_branch(branch: Series) -> tuple[tuple[Op, How], ...] | None:
+    found = zeroed(branch)
+    if found is not None:
+        return found
+    units = [_keeping(unit) for unit in branch]
+    if any(unit is None for unit in units):
+        return None
+    return tuple(pair for unit in units if unit is not None for pair in unit)
+
+
+def _joined(unit: Parallel, branches: Sequence[tuple[tuple[Op, How], ...] | None]) -> tuple[tuple[Op, How], ...] | None:
+    """A section of which these branches give zeros gives zeros: a sum where all do, a product where one does."""
+    if unit.join.parameters:
+        return None
+    known = [branch for branch in branches if branch is not None]
+    if unit.join.op in ("Add", "Concat") and len(known) == len(branches):
+        return (*(pair for branch in known for pair in branch), (unit.join, How.FREE))
+    if unit.join.op in ("Mul", "MatMul") and known:
+        place = next(place for place, branch in enumerate(branches) if branch is not None)
+        free = [pair for k, other in enumerate(unit.branches) if k != place for pair in _free(other)]
+        return (*known[0], *free, (unit.join, How.FREE))
     return None
+
+
+def _free(series: Series) -> tuple[tuple[Op, How], ...]:
+    return tuple((op, How.FREE) for op in ops_of(series))
 
 
 def _adds_a_constant(op: Op) -> bool:
@@ -164,21 +217,6 @@ def _adds_a_constant(op: Op) -> bool:
         return bool(op.site.node.input(2)) and (value is None or bool(np.any(value)))
     given = sum(1 for name in op.site.node.inputs if name)
     return op.op in ("Add", "Sub") and given > len(op.reads) + len(op.parameters)
-
-
-def _zeroed_join(unit: Parallel) -> tuple[tuple[Op, How], ...] | None:
-    """A sum of zeros is zero, and so is a product with one zero."""
-    branches = [zeroed(branch) for branch in unit.branches]
-    if unit.join.parameters:
-        return None
-    if unit.join.op in ("Add", "Concat") and all(branch is not None for branch in branches):
-        return (*(pair for branch in branches if branch is not None for pair in branch), (unit.join, How.FREE))
-    if unit.join.op in ("Mul", "MatMul"):
-        for place, branch in enumerate(branches):
-            if branch is not None:
-                free = [(op, How.FREE) for k, other in enumerate(unit.branches) if k != place for op in ops_of(other)]
-                return (*branch, *free, (unit.join, How.FREE))
-    return None
 
 
 def fixed_width(axis: Axis) -> int:

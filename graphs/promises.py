@@ -72,6 +72,7 @@ class Offers:
 
     def __init__(self, left: Structure, right: Structure, whole: bool) -> None:
         self._widths = left.groups, right.groups
+        self._even = left.even, right.even
         self._narrower = _sets(narrowings(left)), _sets(narrowings(right))
         self._whole = whole
         self.asked = 0
@@ -127,20 +128,37 @@ class Offers:
     def _offers(self, one: int | None, other: int | None) -> list[int]:
         if one is None or other is None:
             return []
-        most = min(self._widths[0][one], self._widths[1][other])
+        most = self._largest(one, other, min(self._widths[0][one], self._widths[1][other]))
         if self._whole:
             return [self._widths[0][one]]
         lower = self._narrower[0].get(one, set()) | self._narrower[1].get(other, set())
-        return [most, *sorted((width for width in lower if width < most), reverse=True)]
+        fitting = {self._largest(one, other, width) for width in lower if width < most}
+        return [most, *sorted((width for width in fitting if width < most), reverse=True)]
+
+    def _largest(self, one: int, other: int, most: int) -> int:
+        """The largest width up to `most` that both groups can carry."""
+        if one not in self._even[0] and other not in self._even[1]:
+            return most
+        return next(width for width in range(most, 0, -1) if self._fits(0, one, width) and self._fits(1, other, width))
+
+    def _fits(self, side: int, group: int, width: int) -> bool:
+        """Whether a group can carry so many channels: where a mean is taken, a whole number of times each."""
+        native = self._widths[side][group]
+        return native % width == 0 if group in self._even[side] else native >= width
 
     def _keeps(self, side: int, part: Part, width: int) -> bool:
         if part.group is None:
             return True
-        native = self._widths[side][part.group]
-        return native == width if self._whole and side == 0 else native >= width
+        if self._whole and side == 0:
+            return self._widths[0][part.group] == width
+        return self._fits(side, part.group, width)
 
     def _native(self, side: int, part: Part, width: int) -> int:
-        return width if part.group is None else min(width, self._widths[side][part.group])
+        """The largest width up to `width` that a part can carry."""
+        if part.group is None:
+            return width
+        most = min(width, self._widths[side][part.group])
+        return next(each for each in range(most, 0, -1) if self._fits(side, part.group, each))
 
     def _ask(self, part: Part, side: int, width: int) -> None:
         if part.group is not None and not self._whole:

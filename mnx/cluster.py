@@ -18,8 +18,9 @@ from math import inf
 from mnx.errors import MnxError
 from mnx.graphs.counting import COUNTS, DEFAULT, count, share
 from mnx.graphs.model import Model
+from mnx.graphs.mother import Member
 from mnx.graphs.structure import Structure
-from mnx.mothers import Member, Mothers
+from mnx.mothers import Mothers
 
 
 @dataclass(frozen=True)

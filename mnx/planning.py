@@ -17,9 +17,8 @@ from mnx.graphs import onnx_file
 from mnx.graphs.carve import drawn
 from mnx.graphs.counting import DEFAULT
 from mnx.graphs.model import Model
-from mnx.graphs.mother import embed, stand_in
+from mnx.graphs.mother import Member, embed, stand_in
 from mnx.graphs.structure import Structure
-from mnx.mothers import Member
 from mnx.plan import Plan, PlannedCluster, PlannedMember, save
 from mnx.workspace import STAGES, RunFolder, file_hash
 
