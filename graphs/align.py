@@ -240,12 +240,17 @@ class _Search:
         elif isinstance(mine, Parallel) and isinstance(theirs, Parallel):
             yield from self._match_parallels(mine, theirs, spot, at)
         elif isinstance(mine, Tangle) and isinstance(theirs, Tangle) and mine.wiring == theirs.wiring:
-            pairs = tuple(zip(mine.ops, theirs.ops, strict=True))
-            found = [self._meeting(*pair) for pair in pairs]
-            known = [each for each in found if each is not None]
-            if len(known) == len(found):
-                score = Score(0, sum(each.count(at.promises) for each in known), len(pairs))
-                yield _State(ANY, at.promises), Path(score, Alignment(matches=pairs))
+            yield from self._match_tangles(mine, theirs, at)
+
+    def _match_tangles(self, left: Tangle, right: Tangle, at: _State) -> Iterator[tuple[_State, _Step]]:
+        """Op by op, each with what those before have promised."""
+        ends: _Cell = {at: Path(Score())}
+        for mine, theirs in zip(left.ops, right.ops, strict=True):
+            reached, ends = ends, {}
+            for state, path in reached.items():
+                for after, step in self._match_ops(mine, theirs, [ANY] * len(mine.reads), state.promises):
+                    keep(ends, after, Path(path.score.plus(step.score), step.step, before=path))
+        yield from ((_State(ANY, state.promises), Path(path.score, None, path)) for state, path in ends.items())
 
     def _match_ops(
         self, left: Op, right: Op, arriving: Sequence[Interval], promises: Promises, normalises: bool = False

@@ -11,7 +11,7 @@ from mnx.graphs.flow import SOURCE, Flow, flow_of
 from mnx.graphs.model import Attribute, Model, Node, Shape
 from mnx.graphs.ops.rule import Role, Rule, Site
 from mnx.graphs.ops.table import rule_of
-from mnx.graphs.series import Fork, Skeleton, skeleton_of, tangled
+from mnx.graphs.series import Fork, Skeleton, skeleton_of
 from mnx.graphs.series import Tangle as TangledNodes
 from mnx.graphs.shapes import shapes
 from mnx.graphs.structure import Op, Parallel, Parameter, Series, Structure, Tangle, Unit
@@ -35,11 +35,10 @@ def describe(model: Model) -> Structure:
     flow = flow_of(model)
     skeleton = skeleton_of(model, flow)
     known = shapes(model, BATCH)
-    rigid = tangled(skeleton)
     choices: Mapping[str, int] | None = {}
     while choices is not None:
         ties = Ties(choices)
-        ops = _tied_ops(model, flow, rigid, known, ties)
+        ops = _tied_ops(model, flow, known, ties)
         choices = ties.retry()
     numbers: dict[int, int] = {}
     resolved = {name: _resolved(op, ties, numbers) for name, op in ops.items()}
@@ -56,7 +55,7 @@ def _entry(model: Model, flow: Flow) -> Axes:
     return tuple(fixed(size) for size in (BATCH, *model.inputs[0].shape))
 
 
-def _tied_ops(model: Model, flow: Flow, rigid: frozenset[str], known: Mapping[str, Shape], ties: Ties) -> dict[str, Op]:
+def _tied_ops(model: Model, flow: Flow, known: Mapping[str, Shape], ties: Ties) -> dict[str, Op]:
     read = {name for node in flow.nodes for name in node.inputs} | {port.name for port in model.outputs}
     axes: dict[str, Axes] = {port.name: _fixed((BATCH, *port.shape)) for port in model.inputs}
     axes |= {name: _fixed(known[name]) for name in flow.context if name in known}
@@ -69,9 +68,6 @@ def _tied_ops(model: Model, flow: Flow, rigid: frozenset[str], known: Mapping[st
                 axes[name] = _weight_axes(rule, index, site, ties)
         operands = tuple(axes[name] if name else () for name in node.inputs)
         output = _tied_output(model, rule, site, operands, ties)
-        if node.name in rigid:
-            for axis in (*output, *(axis for operand in operands for axis in operand)):
-                ties.fix(axis)
         value = next(name for name in node.outputs if name in read)
         axes[value] = output
         reads = tuple(i for i, name in enumerate(node.inputs) if name and name in flow.reads[node.name])

@@ -3,7 +3,7 @@
 From a value that one node reads, the series goes on with that node. From a value that several read, every path meets
 again first at one node, the join; what lies between falls into branches, one for each operand of the join. The join is
 found by counting paths: J joins the fork v when paths(v, J) * paths(J, end) = paths(v, end). Where branches are
-tangled, all nodes from the fork to its join are one tangle: it stays as it is.
+tangled, all nodes from the fork to its join are one tangle.
 """
 
 from __future__ import annotations
@@ -51,17 +51,6 @@ def skeleton_of(model: Model, flow: Flow) -> Skeleton:
                 "leave it out of the export"
             )
     return search.series(flow.source, sink, inside)
-
-
-def tangled(skeleton: Skeleton) -> frozenset[str]:
-    """The names of all nodes in tangles."""
-    found: set[str] = set()
-    for unit in skeleton:
-        if isinstance(unit, Tangle):
-            found.update(unit.nodes)
-        elif isinstance(unit, Fork):
-            found.update(*(tangled(branch) for branch in unit.branches))
-    return frozenset(found)
 
 
 class _Tangled(Exception):

@@ -94,7 +94,7 @@ class Parallel:
 
 @dataclass(frozen=True)
 class Tangle:
-    """Ops between a fork and its join that are no tree; none of their widths ever changes.
+    """Ops between a fork and its join that are no tree; they match only the same ops in the same order.
 
     `wiring` gives, for every op, where its operands of the main flow come from: the place of an op here, -1 for the
     fork.

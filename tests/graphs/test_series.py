@@ -1,12 +1,15 @@
 """The series-parallel tree: chains, parallel sections, nested ones, and networks that have no such tree."""
 
+from dataclasses import replace
+
 import pytest
 from hand_made import Net, gated, inception, ladder, residual
+from strategies import batch_for, trained
 
 from mnx.graphs.align import align
-from mnx.graphs.axes import fixed
 from mnx.graphs.describe import describe
 from mnx.graphs.errors import GraphError
+from mnx.graphs.growth.hatch import hatch
 from mnx.graphs.model import Model, Node
 from mnx.graphs.mother import mother_of, stand_in
 from mnx.graphs.structure import Op, Parallel, Series, Tangle
@@ -99,21 +102,29 @@ def test_a_network_that_starts_with_a_fork() -> None:
     assert tree(net.finish(joined))[0] == [["Conv"], ["Conv"], "Add"]
 
 
-def test_what_is_no_tree_is_a_tangle_of_fixed_widths() -> None:
+def test_what_is_no_tree_is_a_tangle() -> None:
     structure = describe(ladder("bridge"))
     (tangle,) = [unit for unit in structure.series if isinstance(unit, Tangle)]
     assert [op.op for op in tangle.ops] == ["Conv", "Conv", "Add", "Conv", "Conv", "Add"]
     assert tangle.wiring == ((-1,), (-1,), (1, 0), (0,), (2,), (3, 4))
-    assert tangle.output[1] == fixed(3)
-    assert tangle.ops[0].input[1] == fixed(3)
+
+
+def test_a_tangle_grows_wider_op_by_op() -> None:
+    members = [stand_in(ladder("a")), stand_in(ladder("wide", 5))]
+    mother, structure = mother_of(members, "m")
+    assert structure.parameter_count == members[0][1].parameter_count
+    real = trained(mother)
+    assert hatch(real, ladder("wide", 5), {"random": batch_for(real, 1)}, "random", 0).certificate.passed
 
 
 def test_a_tangle_matches_only_one_like_it() -> None:
-    mother, other = describe(ladder("a")), describe(ladder("b"))
-    assert len(align(mother, other).matches) == len(list(mother.ops()))
-    assert mother_of([stand_in(ladder("a")), stand_in(ladder("b"))], "m")[1].parameter_count == mother.parameter_count
+    tangled, other = ladder("a"), ladder("b")
+    assert len(align(describe(tangled), describe(other)).matches) == len(tangled.nodes)
+    twisted = other.replace(
+        nodes=tuple(replace(node, inputs=node.inputs[::-1]) if node.op == "Add" else node for node in other.nodes)
+    )
     with pytest.raises(GraphError, match="share no mother"):
-        align(mother, describe(ladder("wide", 4)))
+        align(describe(tangled), describe(twisted))
 
 
 def test_a_node_off_the_way_to_the_output_is_refused_by_name() -> None:
