@@ -44,8 +44,18 @@ SOFTMAX = Rule(tie=_tie_softmax, range=_shares, signature=_along, cost=_cost, mi
 LOG_SOFTMAX = Rule(tie=_tie_softmax, signature=_along, cost=_cost, mixes=True)
 
 
-def recurrent(matching: dict[str, Attribute]) -> Rule:
-    """A rule for a recurrent layer: an opaque unit that matches only one of the same hidden size."""
+def recurrent(usual: tuple[str, ...], matching: dict[str, Attribute]) -> Rule:
+    """A rule for a recurrent layer: an opaque unit that matches only one of the same hidden size.
+
+    Args:
+        usual: the activations of one direction where none are given.
+        matching: attributes of this layer alone that must agree, with their defaults.
+    """
+
+    def signature(site: Site) -> tuple[tuple[str, Attribute], ...]:
+        both = site.node.attributes.get("direction", "forward") == "bidirectional"
+        return (("activations", site.node.attributes.get("activations", usual * (2 if both else 1))),)
+
     return Rule(
         tie=_tie_recurrent,
         slots={
@@ -53,13 +63,14 @@ def recurrent(matching: dict[str, Attribute]) -> Rule:
             2: Slot(Kind.WEIGHT, _STAYS),
             3: Slot(Kind.BIAS, _STAYS),
         },
-        matching={"hidden_size": 0, "direction": "forward", "activations": (), "layout": 0, **matching},
+        matching={"hidden_size": 0, "direction": "forward", "layout": 0, **matching},
+        signature=signature,
         cost=_recurrent_cost,
         mixes=True,
         doc="its hidden size never changes: gates mix the state with itself",
     )
 
 
-LSTM = recurrent({"input_forget": 0})
-GRU = recurrent({"linear_before_reset": 0})
-RNN = recurrent({})
+LSTM = recurrent(("Sigmoid", "Tanh", "Tanh"), {"input_forget": 0})
+GRU = recurrent(("Sigmoid", "Tanh"), {"linear_before_reset": 0})
+RNN = recurrent(("Tanh",), {})
