@@ -24,6 +24,8 @@ def groups(site: Site) -> int:
 def _tie(site: Site, axes: Sequence[Axes], ties: Ties) -> Axes:
     """The weight's second axis is what arrives, its first what is made; of grouped ones, block by block."""
     x, weight = axes[0], axes[1]
+    for axis in x[2:]:
+        ties.fix(axis)
     count = groups(site)
     if count == 0:
         ties.same(weight[1], fixed(1), site.where)

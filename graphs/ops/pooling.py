@@ -12,6 +12,8 @@ from mnx.graphs.ops.rule import Rule, Site, same_range
 
 def _tie(site: Site, axes: Sequence[Axes], ties: Ties) -> Axes:
     """Channels stay; space is fixed."""
+    for axis in axes[0][2:]:
+        ties.fix(axis)
     return (*axes[0][:2], *(fixed(size) for size in site.outputs[0][2:]))
 
 

@@ -6,11 +6,13 @@ import numpy as np
 import pytest
 from hand_made import Net, gated, inception, residual, two_heads
 from hypothesis import given
+from reading import network
 from strategies import ensembles, examples, planned
 
 from mnx.graphs.align import align
 from mnx.graphs.axes import Part, fixed
 from mnx.graphs.builder import Builder
+from mnx.graphs.canonical.canonicalise import canonicalise
 from mnx.graphs.describe import describe
 from mnx.graphs.errors import GraphError, UnsupportedOp
 from mnx.graphs.model import Model, Port
@@ -244,3 +246,24 @@ def test_branches_of_different_widths_do_not_add_up() -> None:
     wrong = build.with_weights({"conv.weight": np.ones((5, 2, 3, 3), np.float32)})
     with pytest.raises(GraphError, match=r"^(r: |shapes of r )"):
         describe(wrong)
+
+
+CHANNEL_ATTENTION = """
+eca (float[batch, 3, 4, 4] x, float[6, 3, 1, 1] w, float[1, 1, 3] k, float[5, 6] h) => (float[batch, 5] y) {
+    a = Conv (x, w)
+    b = GlobalAveragePool (a)
+    row = Constant <value = int64[3] {0, 1, 6}> ()
+    c = Reshape (b, row)
+    d = Conv <pads = [1, 1]> (c, k)
+    e = Sigmoid (d)
+    column = Constant <value = int64[4] {0, 6, 1, 1}> ()
+    f = Reshape (e, column)
+    g = Mul (a, f)
+    i = GlobalAveragePool (g)
+    j = Flatten (i)
+    y = Gemm <transB = 1> (j, h)
+}"""
+
+
+def test_channels_that_a_convolution_runs_along_are_fixed() -> None:
+    assert 6 not in describe(canonicalise(network(CHANNEL_ATTENTION), "eca")).groups.values()
