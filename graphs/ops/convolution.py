@@ -84,3 +84,43 @@ CONV = Rule(
     keeps_zero=True,
     doc="kernels grow inside larger ones by their pads; grouped: as many groups; depthwise: with its channels",
 )
+
+
+def _tie_transposed(site: Site, axes: Sequence[Axes], ties: Ties) -> Axes:
+    """The weight's first axis is what arrives, its second what is made; grouped ones keep their widths."""
+    x, weight = axes[0], axes[1]
+    for axis in x[2:]:
+        ties.fix(axis)
+    ties.same(weight[0], x[1], site.where)
+    made = weight[1]
+    if (count := site.node.integer("group", 1)) != 1:
+        ties.fix(weight[0])
+        made = fixed(ties.width(ties.fix(weight[1])) * count)
+    if len(axes) > 2 and axes[2]:
+        ties.same(axes[2][0], made, f"bias of {site.where}")
+    return (x[0], made, *(fixed(size) for size in site.outputs[0][2:]))
+
+
+def _transposed_cost(site: Site) -> int:
+    return prod(site.shapes[1]) * prod(site.shapes[0][2:])
+
+
+CONV_TRANSPOSE = Rule(
+    tie=_tie_transposed,
+    slots={
+        1: Slot(Kind.WEIGHT, (Role.CONTRACT, Role.PRODUCE, Role.FIXED)),
+        2: Slot(Kind.BIAS, (Role.PRODUCE,)),
+    },
+    matching={
+        "strides": (1, 1),
+        "pads": (0, 0, 0, 0),
+        "output_padding": (0, 0),
+        "dilations": (1, 1),
+        "group": 1,
+        "auto_pad": "NOTSET",
+    },
+    cost=_transposed_cost,
+    linear=True,
+    keeps_zero=True,
+    doc="its kernel never changes; grouped: its widths neither",
+)

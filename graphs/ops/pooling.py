@@ -87,6 +87,8 @@ AVERAGE_POOL = Rule(
     tie=_tie, range=same_range, matching={**_WINDOW, "count_include_pad": 0}, cost=_window_cost, keeps_zero=True
 )
 GLOBAL_AVERAGE_POOL = Rule(tie=_tie, range=same_range, cost=_input_cost, keeps_zero=True)
+LP_POOL = Rule(tie=_tie, matching={**_WINDOW, "p": 2}, cost=_window_cost, keeps_zero=True)
+GLOBAL_LP_POOL = Rule(tie=_tie, matching={"p": 2}, cost=_input_cost, keeps_zero=True)
 GLOBAL_MAX_POOL = Rule(tie=_tie, range=same_range, keeps_zero=True)
 LRN = Rule(
     tie=_tie_neighbours,

@@ -98,6 +98,39 @@ def _along(site: Site) -> tuple[tuple[str, Attribute], ...]:
     return (("axis", site.axis(1)),)
 
 
+def _tie_to_depth(site: Site, axes: Sequence[Axes], ties: Ties) -> Axes:
+    """Every place of a block becomes channels of its own, place by place."""
+    return (axes[0][0], ties.merged([fixed(_block(site) ** 2), axes[0][1]]), *_space(site, axes, ties))
+
+
+def _tie_to_space(site: Site, axes: Sequence[Axes], ties: Ties) -> Axes:
+    """Channels become the places of a block: the number of places stays."""
+    places = _block(site) ** 2
+    channels = site.shapes[0][1] // places
+    if site.node.attributes.get("mode", "DCR") == "CRD":
+        kept = ties.split(axes[0][1], (channels, places), free=0)[0]
+    else:
+        kept = ties.split(axes[0][1], (places, channels), free=1)[1]
+    return (axes[0][0], kept, *_space(site, axes, ties))
+
+
+def _tie_resize(site: Site, axes: Sequence[Axes], ties: Ties) -> Axes:
+    """Channels stay; space is fixed."""
+    if site.shapes[0][:2] != site.outputs[0][:2]:
+        raise UnsupportedOp(f"{site.where} resizes channels, which has no rule")
+    return (*axes[0][:2], *_space(site, axes, ties))
+
+
+def _block(site: Site) -> int:
+    return site.node.integer("blocksize", 1)
+
+
+def _space(site: Site, axes: Sequence[Axes], ties: Ties) -> Axes:
+    for axis in axes[0][2:]:
+        ties.fix(axis)
+    return tuple(fixed(size) for size in site.outputs[0][2:])
+
+
 def _hull(site: Site, arriving: Sequence[Interval]) -> Interval:
     return min(low for low, _ in arriving), max(high for _, high in arriving)
 
@@ -121,3 +154,17 @@ RESHAPE = Rule(
     doc="axes become products; channels split into heads, whose width stays",
 )
 TRANSPOSE = Rule(tie=_tie_transpose, range=same_range, matching={"perm": ()}, keeps_zero=True)
+SPACE_TO_DEPTH = Rule(tie=_tie_to_depth, range=same_range, matching={"blocksize": 1}, keeps_zero=True)
+DEPTH_TO_SPACE = Rule(tie=_tie_to_space, range=same_range, matching={"blocksize": 1, "mode": "DCR"}, keeps_zero=True)
+RESIZE = Rule(
+    tie=_tie_resize,
+    matching={
+        "mode": "nearest",
+        "coordinate_transformation_mode": "half_pixel",
+        "nearest_mode": "round_prefer_floor",
+        "cubic_coeff_a": -0.75,
+        "antialias": 0,
+    },
+    keeps_zero=True,
+    doc="space only",
+)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from mnx.graphs.errors import UnsupportedOp
 from mnx.graphs.model import Model, Node
 from mnx.graphs.ops import elementwise, joins, mixing, normalisation, pooling, reshaping, selecting
-from mnx.graphs.ops.convolution import CONV
+from mnx.graphs.ops.convolution import CONV, CONV_TRANSPOSE
 from mnx.graphs.ops.linear import GEMM, MAT_MUL
 from mnx.graphs.ops.rule import Rule
 
@@ -18,10 +18,14 @@ RULES: Mapping[str, Rule] = {
     "AveragePool": pooling.AVERAGE_POOL,
     "BatchNormalization": normalisation.BATCH_NORMALIZATION,
     "Cast": elementwise.CAST,
+    "Ceil": elementwise.ROUNDING,
     "Celu": elementwise.CELU,
     "Clip": elementwise.CLIP,
     "Concat": reshaping.CONCAT,
     "Conv": CONV,
+    "ConvTranspose": CONV_TRANSPOSE,
+    "Cos": elementwise.COS,
+    "DepthToSpace": reshaping.DEPTH_TO_SPACE,
     "Div": joins.DIV,
     "Dropout": elementwise.DROPOUT,
     "Elu": elementwise.ELU,
@@ -30,11 +34,13 @@ RULES: Mapping[str, Rule] = {
     "Exp": elementwise.EXP,
     "Expand": selecting.EXPAND,
     "Flatten": reshaping.FLATTEN,
+    "Floor": elementwise.ROUNDING,
     "GRU": mixing.GRU,
     "Gather": selecting.GATHER,
     "Gelu": elementwise.GELU,
     "Gemm": GEMM,
     "GlobalAveragePool": pooling.GLOBAL_AVERAGE_POOL,
+    "GlobalLpPool": pooling.GLOBAL_LP_POOL,
     "GlobalMaxPool": pooling.GLOBAL_MAX_POOL,
     "Greater": joins.COMPARISON,
     "GreaterOrEqual": joins.COMPARISON,
@@ -51,6 +57,7 @@ RULES: Mapping[str, Rule] = {
     "LessOrEqual": joins.COMPARISON,
     "Log": elementwise.LOG,
     "LogSoftmax": mixing.LOG_SOFTMAX,
+    "LpPool": pooling.LP_POOL,
     "MatMul": MAT_MUL,
     "Max": joins.MAX,
     "MaxPool": pooling.MAX_POOL,
@@ -75,12 +82,17 @@ RULES: Mapping[str, Rule] = {
     "ReduceSumSquare": pooling.REDUCE_SUM,
     "Relu": elementwise.RELU,
     "Reshape": reshaping.RESHAPE,
+    "Resize": reshaping.RESIZE,
+    "Round": elementwise.ROUNDING,
     "Selu": elementwise.SELU,
     "Sigmoid": elementwise.SIGMOID,
+    "Sign": elementwise.ROUNDING,
+    "Sin": elementwise.SIN,
     "Slice": selecting.SLICE,
     "Softmax": mixing.SOFTMAX,
     "Softplus": elementwise.SOFTPLUS,
     "Softsign": elementwise.SOFTSIGN,
+    "SpaceToDepth": reshaping.SPACE_TO_DEPTH,
     "Sqrt": elementwise.SQRT,
     "Sub": joins.SUB,
     "Tanh": elementwise.TANH,

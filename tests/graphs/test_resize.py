@@ -8,10 +8,12 @@ import pytest
 from hand_made import gated, inception, residual
 from hypothesis import given
 from hypothesis import strategies as st
+from reading import network
 from real_exports import FILES, corpus, name_of
 from strategies import examples
 
 from mnx.graphs.axes import width_of
+from mnx.graphs.canonical.canonicalise import canonicalise
 from mnx.graphs.carve import drawn, resized
 from mnx.graphs.describe import BATCH, describe
 from mnx.graphs.errors import GraphError
@@ -66,6 +68,49 @@ def check_round_trip(model: Model, seed: int) -> None:
 @examples(15)
 def test_a_resized_network_is_valid_and_runs(model: Model, seed: int) -> None:
     check_round_trip(model, seed)
+
+
+MIDDLES = {
+    "ConvTranspose": "b = ConvTranspose <strides = [2, 2]> (a, t, u)",
+    "SpaceToDepth": "c = SpaceToDepth <blocksize = 2> (a) b = Conv (c, s)",
+    "DepthToSpace": "b = DepthToSpace <blocksize = 2> (a)",
+    "DepthToSpace CRD": 'b = DepthToSpace <blocksize = 2, mode = "CRD"> (a)',
+    "Resize": "scales = Constant <value = float[4] {1.0, 1.0, 2.0, 2.0}> () b = Resize (a, , scales)",
+    "Sin": "b = Sin (a)",
+    "Floor": "b = Floor (a)",
+    "LpPool": "b = LpPool <kernel_shape = [2, 2]> (a)",
+    "GlobalLpPool": "b = GlobalLpPool (a)",
+    "LRN": "b = LRN <size = 3> (a)",
+    "InstanceNormalization": "b = InstanceNormalization (a, p, q)",
+    "GroupNormalization": "b = GroupNormalization <num_groups = 4> (a, p, q)",
+    "PRelu": "b = PRelu (a, r)",
+    "ReduceMax": "axes = Constant <value = int64[1] {1}> () b = ReduceMax <keepdims = 1> (a, axes)",
+    "Pad of channels": "pads = Constant <value = int64[8] {0, 1, 0, 0, 0, 2, 0, 0}> () b = Pad (a, pads)",
+}
+WIDTHS = {
+    "ConvTranspose": 5,
+    "SpaceToDepth": 6,
+    "DepthToSpace": 2,
+    "DepthToSpace CRD": 2,
+    "ReduceMax": 1,
+    "Pad of channels": 11,
+}
+
+
+@pytest.mark.parametrize("name", MIDDLES)
+@given(seed=st.integers(0, 2**31))
+@examples(5)
+def test_an_op_between_two_layers_takes_other_widths(name: str, seed: int) -> None:
+    text = f"""
+    middle (float[batch, 3, 4, 4] x, float[8, 3, 1, 1] w, float[8, 5, 2, 2] t, float[5] u, float[6, 32, 1, 1] s,
+            float[8] p, float[8] q, float[8, 1, 1] r, float[3, {WIDTHS.get(name, 8)}] h) => (float[batch, 3] y) {{
+        a = Conv (x, w)
+        {MIDDLES[name]}
+        d = GlobalAveragePool (b)
+        e = Flatten (d)
+        y = Gemm <transB = 1> (e, h)
+    }}"""
+    check_round_trip(canonicalise(network(text), name), seed)
 
 
 @pytest.mark.slow
