@@ -19,7 +19,7 @@ Member: TypeAlias = tuple[Model, Structure]
 """A model without weights' values, and its structure, as `stand_in` gives them."""
 
 FEW = 5
-"""Of more members than so many, one order of alignment is tried: the work would grow with the square of their number."""
+"""Of more members than so many, one order of alignment is tried: the work grows with the square of their number."""
 
 Common: TypeAlias = Callable[[Member, Structure], Member]
 
@@ -71,9 +71,9 @@ def largest(members: Sequence[Member], common: Common = common) -> Member:
     Of two members she is the largest there is (see `size`; the search of `graphs.align` keeps all states that small
     networks have, and the most promising of large ones), so that a third member never enlarges her. Of more members,
     each order of alignment may lead to another: tried are the members by size, then, of up to `FEW`, each one first.
-    None can be larger than the mother of two of them: where one is as large, the search ends. A fourth member can enlarge her in theory;
-    no random ensemble tried so far does. Counted in parameters alone, a member with smaller kernels may: what the
-    kernels lose, the widths may gain.
+    None can be larger than the mother of two of them: where one is as large, the search ends. A fourth member can
+    enlarge her in theory; no random ensemble tried so far does. Counted in parameters alone, a member with smaller
+    kernels may: what the kernels lose, the widths may gain.
 
     Args:
         members: in any order; the result depends on their sizes and names only.
