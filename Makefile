@@ -13,12 +13,12 @@ PYTHON ?= $(shell python3.11 -c 'print("python3.11")' 2>/dev/null || echo python
 TORCH ?= torch==2.13.0
 
 .DEFAULT_GOAL := help
-.PHONY: help install check test demo bench clean
+.PHONY: help install check test exhaustive demo bench clean
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
 
 install: $(VENV)/.installed ## install the command mnx into .venv, nothing outside this folder
 
@@ -29,8 +29,11 @@ check: $(VENV)/.dev ## lint, formatting, types, layers and the quick tests
 	$(BIN)/lint-imports
 	$(BIN)/python -m pytest -m "not slow" -q
 
-test: $(VENV)/.torch ## all tests, also those against torch, with their coverage
-	$(BIN)/python -m pytest --cov --cov-report=term
+test: $(VENV)/.torch ## the quick and the slow tests, also those against torch, with their coverage
+	$(BIN)/python -m pytest -m "not exhaustive" --cov --cov-report=term
+
+exhaustive: $(VENV)/.torch ## every test there is: also each family of networks by each exporter, and properties at length
+	$(BIN)/python -m pytest -q
 
 demo: $(VENV)/.installed ## train a small VGG ensemble on handwritten digits, against independent training
 	$(MNX) zoo v5-bn --output demo/members --force

@@ -52,7 +52,8 @@ def test_ops_lists_every_rule(call: Call) -> None:
     assert document["Max"]["commutative"] and not document["Max"]["identity"]
     assert document["LayerNormalization"]["mixes"] and not document["Relu"]["mixes"]
     assert document["Conv"]["gradient"] == "as it is, with explicit pads"
-    assert all(name in call("ops").out for name in RULES)
+    listed = call("ops").out
+    assert all(name in listed for name in RULES)
 
 
 def test_ops_tells_all_of_one_op(call: Call) -> None:
@@ -65,6 +66,14 @@ def test_ops_tells_all_of_one_op(call: Call) -> None:
     wrong = call("ops", "Convolution")
     assert wrong.code == 1
     assert "Convolution has no rule" in wrong.err
+
+
+def test_every_rule_says_how_it_ties_axes_and_ops_prints_it(call: Call) -> None:
+    document = json.loads(call("ops", *RULES, "--json").out)["ops"]
+    assert [name for name, rule in RULES.items() if not (rule.tie.__doc__ or "").strip()] == []
+    assert [name for name in RULES if not document[name]["ties"]] == []
+    printed = " ".join(call("ops", *RULES).out.split())
+    assert [name for name in RULES if f"ties {document[name]['ties']}"[:40] not in printed] == []
 
 
 @pytest.mark.parametrize("width", [80, 120])

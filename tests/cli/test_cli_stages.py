@@ -127,6 +127,7 @@ def test_every_example_runs_as_it_stands(call: Call, tmp_path: Path) -> None:
             assert done.out
 
 
+@pytest.mark.slow
 def test_the_example_of_run_runs_as_it_stands(call: Call, tmp_path: Path) -> None:
     call("zoo", "mlp", "--output", "members")
     for arguments in examples("run"):

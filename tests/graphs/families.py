@@ -99,8 +99,8 @@ FAMILIES: dict[str, Family] = {
     "efficientnet_mean": _family(
         mobile.efficientnet, IMAGE, {}, {"width": 6}, {"width": 5, "depths": (1, 3)}, mean=True
     ),
-    "convnext": _family(mobile.convnext, IMAGE, {}, {"width": 8}, {"width": 6, "depths": (2, 2)}),
-    "convnext_conv": _family(mobile.convnext, IMAGE, {}, {"width": 8}, {"width": 6, "depths": (2, 2)}, conv=True),
+    "convnext": _family(mobile.convnext, IMAGE, {}, {"width": 12}, {"width": 6, "depths": (2, 2)}),
+    "convnext_conv": _family(mobile.convnext, IMAGE, {}, {"width": 12}, {"width": 6, "depths": (2, 2)}, conv=True),
     "squeezenet": _family(
         mobile.squeezenet, IMAGE, {}, {"squeeze": 4, "one": 5, "three": 6}, {"width": 8, "squeeze": 5}
     ),
@@ -118,7 +118,7 @@ FAMILIES: dict[str, Family] = {
     "encoder_norm_first": _family(
         tokens.Encoder, SERIES, {}, {"width": 24, "heads": 3}, {"depth": 2, "hidden": 30}, first=True, act="gelu"
     ),
-    "mixer": _family(tokens.Mixer, IMAGE, {}, {"width": 16, "across": 10, "hidden": 20}, {"width": 12, "depth": 2}),
+    "mixer": _family(tokens.Mixer, IMAGE, {}, {"width": 24, "across": 10, "hidden": 20}, {"width": 12, "depth": 2}),
     "bert": _family(tokens.Bert, TYPED, {}, {"width": 24, "heads": 3, "hidden": 30}, {"width": 32, "heads": 4}),
     "bert_two_inputs": _family(
         tokens.Bert, MASKED, {}, {"width": 24, "heads": 3, "hidden": 30}, {"width": 16, "hidden": 40}, types=False

@@ -37,7 +37,7 @@ def nodes(found: Difference, side: str) -> list[str]:
     return [getattr(row, side).node for row in found.rows if getattr(row, side)]
 
 
-@examples(20)
+@examples(10)
 @given(ensembles(2))
 def test_rows_are_the_members_ops_and_their_mother(models: Sequence[Model]) -> None:
     left, right = models[0], models[-1].replace(name="other")

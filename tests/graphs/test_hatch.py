@@ -78,6 +78,7 @@ def test_every_member_hatches(members: list[Model], seed: int, split: str) -> No
 
 
 @pytest.mark.slow
+@pytest.mark.exhaustive
 @given(ensembles(4), st.integers(0, 999), st.sampled_from(SPLITS))
 @examples(300)
 def test_every_member_hatches_at_length(members: list[Model], seed: int, split: str) -> None:

@@ -122,6 +122,7 @@ def test_a_mother_among_the_members_stays_the_mother(members: list[Model]) -> No
 
 
 @pytest.mark.slow
+@pytest.mark.exhaustive
 @given(families(5), st.data())
 @examples(150)
 def test_properties_of_mothers_at_length(members: list[Model], data: st.DataObject) -> None:
@@ -163,7 +164,9 @@ def test_a_carved_network_has_the_planned_widths_and_kernels(members: list[Model
             assert list(parameter.shape) == expected
 
 
-@pytest.mark.parametrize("name", ENSEMBLES)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.slow] if "v5" in name else []) for name in ENSEMBLES]
+)
 def test_a_further_member_never_enlarges_the_mother_of_a_sample_ensemble(name: str) -> None:
     members = [stand_in(member)[0] for member in ensemble(name)]
     sizes: dict[frozenset[str], int] = {}

@@ -15,7 +15,7 @@ from mnx.graphs.builder import Builder
 from mnx.graphs.describe import describe
 from mnx.graphs.errors import GraphError
 from mnx.graphs.growth.hatch import hatch
-from mnx.graphs.matching import insertable
+from mnx.graphs.matching import insertable, mismatch
 from mnx.graphs.model import Model, Port
 from mnx.graphs.mother import embed
 from mnx.graphs.ops.rule import Interval
@@ -56,6 +56,12 @@ def padded(net: Net, x: str, value: float) -> str:
     return net.same(x, net.builder.add("AveragePool", wide, kernel_shape=(3, 3)))
 
 
+def squeezed(net: Net, x: str) -> str:
+    """A gate a channel, computed from the means over space of what it multiplies."""
+    mean = net.same(x, net.builder.add("GlobalAveragePool", x))
+    return net.op("Mul", x, net.op("Sigmoid", net.conv(net.relu(net.conv(mean, 2, 1)), WIDTH, 1)))
+
+
 BRANCHES: Mapping[str, Branch] = {
     "a convolution": Branch(lambda net, x: net.conv(x, WIDTH), True),
     "a norm": Branch(lambda net, x: net.conv_norm(x, WIDTH), True),
@@ -79,6 +85,9 @@ BRANCHES: Mapping[str, Branch] = {
     "a gate": Branch(lambda net, x: net.op("Mul", net.conv(x, WIDTH), net.op("Sigmoid", net.conv(x, WIDTH))), True),
     "a gate first": Branch(
         lambda net, x: net.op("Mul", net.op("Sigmoid", net.conv(x, WIDTH)), net.conv(x, WIDTH)), True
+    ),
+    "a gate on the last layer's own means": Branch(
+        lambda net, x: squeezed(net, net.conv(net.conv_relu(x, WIDTH), WIDTH)), True
     ),
     "two gates": Branch(
         lambda net, x: net.op("Mul", net.op("Sigmoid", net.conv(x, WIDTH)), net.op("Sigmoid", net.conv(x, WIDTH))),
@@ -150,6 +159,18 @@ def test_members_with_branches_and_blocks_of_channels_hatch(members: list[Model]
     mother, _ = planned(members)
     for member in members:
         check_that_it_hatches(mother, member)
+
+
+def test_a_trained_scale_is_no_number() -> None:
+    found = []
+    for scale in (lambda net, x: scaled(net, x, "Mul"), lambda net, x: number(net, x, "Mul", 0.5)):
+        net = Net("scaled")
+        structure = describe(net.finish(scale(net, net.conv(layers.INPUT, WIDTH))))
+        found.append(next(op for op in structure.ops() if op.op == "Mul"))
+    trained_scale, plain = found
+    assert mismatch(trained_scale, trained_scale) == "" and mismatch(plain, plain) == ""
+    assert "one has a parameter" in mismatch(trained_scale, plain)
+    assert "one has a parameter" in mismatch(plain, trained_scale)
 
 
 def test_a_sum_that_repeats_what_arrives_over_space_does_not_pass_it_on() -> None:

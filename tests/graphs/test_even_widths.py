@@ -1,0 +1,108 @@
+"""Widths over which an op takes a mean: the mother's divides the members', so that every channel repeats equally often.
+
+A mean over channels x_1 .. x_w is that over x_g(1) .. x_g(v) only where g takes every channel v / w times.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+from hand_made import Net
+from strategies import batch_for, planned, trained
+
+from mnx.graphs.describe import describe
+from mnx.graphs.errors import NotPreserved
+from mnx.graphs.growth.hatch import hatch
+from mnx.graphs.model import Model
+from mnx.graphs.mother import embed
+from mnx.graphs.run import run
+from mnx.graphs.structure import Structure
+from mnx.graphs.verify import difference
+from mnx.graphs.zoo import layers
+
+
+def affine(net: Net, width: int) -> tuple[str, str]:
+    """The scale and the shift of a normalisation."""
+    scale, shift = np.ones(width, np.float32), np.zeros(width, np.float32)
+    return net.builder.weight("scale", scale), net.builder.weight("shift", shift)
+
+
+def layer_norm(name: str, width: int) -> Model:
+    """Two linear layers with a LayerNormalization between them."""
+    net = Net(name)
+    flat = net.builder.add("Flatten", layers.INPUT, axis=1)
+    x = layers.gemm(net.builder, net.fill, flat, 32, width, name="hidden")
+    x = net.builder.add("LayerNormalization", x, *affine(net, width), axis=-1)
+    y = layers.gemm(net.builder, net.fill, x, width, 3, name="head", output=layers.LOGITS)
+    return net.done(y, (3,))
+
+
+def group_norm(name: str, width: int) -> Model:
+    """A convolution with a GroupNormalization of two groups."""
+    net = Net(name)
+    x = net.conv(layers.INPUT, width)
+    norm = net.builder.add("GroupNormalization", x, *affine(net, width), num_groups=2)
+    return net.finish(net.relu(net.same(x, norm)))
+
+
+def centred(name: str, width: int) -> Model:
+    """Channels from which their mean at each place is taken."""
+    net = Net(name)
+    x = net.conv_relu(layers.INPUT, width)
+    mean = net.builder.add("ReduceMean", x, net.builder.weight("axes", np.array([1], np.int64)), keepdims=1)
+    return net.finish(net.op("Sub", x, mean))
+
+
+@dataclass(frozen=True)
+class Case:
+    """Networks of one op by their width, the members' widths, and the width of what is even in their mother."""
+
+    net: Callable[[str, int], Model]
+    widths: tuple[int, ...]
+    even: int
+
+
+CASES: Mapping[str, Case] = {
+    "LayerNormalization": Case(layer_norm, (16, 24), 8),
+    "LayerNormalization, multiples": Case(layer_norm, (8, 24, 16), 8),
+    "LayerNormalization, little in common": Case(layer_norm, (6, 9), 3),
+    "GroupNormalization": Case(group_norm, (8, 12), 2),
+    "GroupNormalization, multiples": Case(group_norm, (12, 6), 3),
+    "ReduceMean over channels": Case(centred, (4, 6), 2),
+}
+UNEVEN = [name for name, case in CASES.items() if case.even < min(case.widths) and "multiples" not in name]
+
+
+def members_of(case: Case) -> list[Model]:
+    return [case.net(f"w{width}", width) for width in case.widths]
+
+
+def check_that_members_hatch(members: Sequence[Model]) -> None:
+    """Every member embeds and computes its mother's function on a batch that the certificate has not seen."""
+    mother = trained(planned(members)[0])
+    batches, fresh = {"random": batch_for(mother, 1), "real": batch_for(mother, 2)}, batch_for(mother, 3)
+    (expected,) = run(mother, fresh).values()
+    for member in members:
+        embed(describe(mother), describe(member))
+        found = hatch(mother, member, batches, "real", 0)
+        (result,) = run(found.model, fresh).values()
+        assert found.certificate.passed
+        assert difference(expected, result).passed
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_the_mothers_width_divides_those_of_her_members_which_hatch(name: str) -> None:
+    members = members_of(CASES[name])
+    for order in (members, members[::-1]):
+        _, mother = planned(order)
+        assert {mother.groups[group] for group in mother.even} == {CASES[name].even}
+    check_that_members_hatch(members)
+
+
+@pytest.mark.parametrize("name", UNEVEN)
+def test_where_channels_repeat_unevenly_the_certificate_fails(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    members = members_of(CASES[name])
+    monkeypatch.setattr(Structure, "even", frozenset())
+    with pytest.raises(NotPreserved):
+        check_that_members_hatch(members)
