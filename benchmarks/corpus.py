@@ -21,17 +21,17 @@ from pathlib import Path
 
 import numpy as np
 
-from mnx.graphs.carve import drawn
-from mnx.graphs.describe import describe
 from mnx.graphs.errors import GraphError, NotPreserved
 from mnx.graphs.growth.hatch import hatch
 from mnx.graphs.model import Array, Model
-from mnx.graphs.mother import mother_of, stand_in
-from mnx.graphs.nameless import tree_of
+from mnx.graphs.mothers.carve import drawn
+from mnx.graphs.mothers.mother import mother_of, stand_in
 from mnx.graphs.onnx_file import read
 from mnx.graphs.proto import inputs_before_entry
 from mnx.graphs.run import Batch, run
-from mnx.graphs.structure import Structure
+from mnx.graphs.trees.describe import describe
+from mnx.graphs.trees.nameless import tree_of
+from mnx.graphs.trees.structure import Structure
 from mnx.graphs.verify import Difference, difference
 
 FIRST = ("pt_ts_eval", "script_eval")

@@ -30,11 +30,11 @@ import onnx
 from mnx.cluster import by_tau
 from mnx.events import Events
 from mnx.graphs import onnx_file
-from mnx.graphs.carve import drawn, hollowed
-from mnx.graphs.describe import describe
 from mnx.graphs.model import Model
+from mnx.graphs.mothers.carve import drawn, hollowed
 from mnx.graphs.proto import to_proto
-from mnx.graphs.structure import Structure
+from mnx.graphs.trees.describe import describe
+from mnx.graphs.trees.structure import Structure
 from mnx.graphs.zoo.vgg import narrowed, parse_blocks, vgg
 from mnx.planning import keep, propose
 from mnx.workspace import RunFolder, file_hash

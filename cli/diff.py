@@ -11,8 +11,8 @@ from mnx.cli.errors import Command
 from mnx.cli.options import json_option
 from mnx.cli.output import Grid, Part, grid, number, percent, shape_text, show
 from mnx.graphs import onnx_file
-from mnx.graphs.difference import Difference, Row, Side, difference
-from mnx.graphs.mother import stand_in
+from mnx.graphs.mothers.difference import Difference, Row, Side, difference
+from mnx.graphs.mothers.mother import stand_in
 
 HOW = {
     "identity": "the identity",

@@ -12,7 +12,7 @@ import click
 from mnx.cli.output import Grid, Part, grid, large, number, percent, seconds
 from mnx.cluster import Clustering
 from mnx.forecast import ASSUMED, MEASURED, Epochs, Forecast, Price, forecast, passes_of
-from mnx.graphs.counting import COUNTS, count
+from mnx.graphs.trees.counting import COUNTS, count
 
 F = TypeVar("F", bound=Callable[..., Any])
 

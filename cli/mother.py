@@ -22,7 +22,7 @@ from mnx.cli.options import (
 from mnx.cli.output import Grid, Part, branch, counted, grid, large, number, percent, show
 from mnx.cli.progress import progress
 from mnx.forecast import examples_of, forecast, measured, planned_passes
-from mnx.graphs.counting import COUNTS, DEFAULT
+from mnx.graphs.trees.counting import COUNTS, DEFAULT
 from mnx.pipeline import next_step
 from mnx.plan import Plan
 from mnx.planning import every_tau, keep, propose

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import click
 
-from mnx.graphs.counting import COUNTS
+from mnx.graphs.trees.counting import COUNTS
 from mnx.pipeline import DEFAULT_RUN
 
 F = TypeVar("F", bound=Callable[..., Any])

@@ -12,10 +12,10 @@ from mnx.cli.errors import Command
 from mnx.cli.options import json_option
 from mnx.cli.output import Grid, grid, large, number, shape_text, show
 from mnx.graphs import onnx_file
-from mnx.graphs.describe import describe
 from mnx.graphs.proto import inputs_before_entry
-from mnx.graphs.structure import Op, Parallel, Series, Structure, Tangle
-from mnx.graphs.structure_json import axes_text, kernel_of, sizes, structure_json, tied_axes, trained_count
+from mnx.graphs.trees.describe import describe
+from mnx.graphs.trees.structure import Op, Parallel, Series, Structure, Tangle
+from mnx.graphs.trees.structure_json import axes_text, kernel_of, sizes, structure_json, tied_axes, trained_count
 
 
 @click.command(cls=Command)

@@ -11,7 +11,7 @@ from mnx.cli.options import force_option, json_option, seed_option
 from mnx.cli.output import grid, large, number, shape_text, show
 from mnx.errors import MnxError
 from mnx.graphs import onnx_file
-from mnx.graphs.describe import describe
+from mnx.graphs.trees.describe import describe
 from mnx.graphs.zoo.ensembles import ENSEMBLES, ensemble
 
 

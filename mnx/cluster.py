@@ -3,7 +3,7 @@
 `by_tau`: the fewest clusters in which the mother has at least tau of what every member has (first version of the
 paper). `by_count`: g clusters that minimise the sum of |N| - |M| (final version). Both go through the members by size:
 to drop a member only ever enlarges the mother, so that a cluster stays feasible when it shrinks. |N| counts trained
-parameters, or what else `graphs.counting` can count.
+parameters, or what else `graphs.trees.counting` can count.
 
 `sweep`: what every tau gives. The clusters change only where tau passes a share that was too small before, so that
 each clustering, from tau = 1 down, names the next tau to look at.
@@ -16,10 +16,10 @@ from dataclasses import dataclass, replace
 from math import inf
 
 from mnx.errors import MnxError
-from mnx.graphs.counting import COUNTS, DEFAULT, count, share
 from mnx.graphs.model import Model
-from mnx.graphs.mother import Member
-from mnx.graphs.structure import Structure
+from mnx.graphs.mothers.mother import Member
+from mnx.graphs.trees.counting import COUNTS, DEFAULT, count, share
+from mnx.graphs.trees.structure import Structure
 from mnx.mothers import Mothers
 
 
@@ -27,7 +27,7 @@ from mnx.mothers import Mothers
 class Cluster:
     """Members that share a mother; she is a stand-in whose weights have shapes only.
 
-    `counted` says what shares are shares of: one of `graphs.counting.COUNTS`.
+    `counted` says what shares are shares of: one of `graphs.trees.counting.COUNTS`.
     """
 
     name: str

@@ -1,6 +1,6 @@
 """Mothers of groups of members, for planning: what was aligned once is never aligned again.
 
-The mother of a group is that of `graphs.mother.mother_of`; groups that begin alike share the work on what they begin
+The mother of a group is that of `mother_of`; groups that begin alike share the work on what they begin
 with, so that one more member costs one more alignment as long as the mother stays as she is.
 """
 
@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from mnx.graphs.errors import GraphError
-from mnx.graphs.mother import Member, common, largest
-from mnx.graphs.structure import Structure
+from mnx.graphs.mothers.mother import Member, common, largest
+from mnx.graphs.trees.structure import Structure
 
 
 class Mothers:

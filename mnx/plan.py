@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from mnx.errors import MnxError
-from mnx.graphs.counting import DEFAULT
 from mnx.graphs.files import write_text
 from mnx.graphs.model import Port
+from mnx.graphs.trees.counting import DEFAULT
 
 VERSION = 2
 
@@ -77,7 +77,7 @@ class Plan:
 
     @property
     def counted(self) -> str:
-        """What shares are shares of, one of `graphs.counting.COUNTS`."""
+        """What shares are shares of, one of `graphs.trees.counting.COUNTS`."""
         return str(self.rule.get("count", DEFAULT))
 
     @property

@@ -14,11 +14,11 @@ from mnx.cluster import Cluster, Clustering, by_count, by_tau, sweep
 from mnx.errors import MnxError
 from mnx.events import Events
 from mnx.graphs import onnx_file
-from mnx.graphs.carve import drawn
-from mnx.graphs.counting import DEFAULT
 from mnx.graphs.model import Model
-from mnx.graphs.mother import Member, embed, stand_in
-from mnx.graphs.structure import Structure
+from mnx.graphs.mothers.carve import drawn
+from mnx.graphs.mothers.mother import Member, embed, stand_in
+from mnx.graphs.trees.counting import DEFAULT
+from mnx.graphs.trees.structure import Structure
 from mnx.plan import Plan, PlannedCluster, PlannedMember, save
 from mnx.workspace import STAGES, RunFolder, file_hash
 

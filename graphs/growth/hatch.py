@@ -9,22 +9,22 @@ from math import sqrt
 
 import numpy as np
 
-from mnx.graphs.align import Alignment, Place
-from mnx.graphs.axes import Axis, is_fixed, width_of
-from mnx.graphs.carve import fan_in
-from mnx.graphs.correspondence import Correspondence
-from mnx.graphs.describe import BATCH, describe
 from mnx.graphs.errors import GraphError
 from mnx.graphs.growth.insert import Statistics, channel_statistics, identity, zero
 from mnx.graphs.growth.maps import GrowthMap, axis_map, growth_map, random_of, reordering
 from mnx.graphs.growth.shares import placed, shared
-from mnx.graphs.kernels import Window, offsets, window
-from mnx.graphs.matching import How
 from mnx.graphs.model import Array, Model
-from mnx.graphs.mother import embed
+from mnx.graphs.mothers.align import Alignment, Place
+from mnx.graphs.mothers.carve import fan_in
+from mnx.graphs.mothers.correspondence import Correspondence
+from mnx.graphs.mothers.kernels import Window, offsets, window
+from mnx.graphs.mothers.matching import How
+from mnx.graphs.mothers.mother import embed
+from mnx.graphs.ops.axes import Axis, is_fixed, width_of
 from mnx.graphs.ops.rule import Kind, Role
 from mnx.graphs.run import Batch, run
-from mnx.graphs.structure import Op, Parameter, Structure
+from mnx.graphs.trees.describe import BATCH, describe
+from mnx.graphs.trees.structure import Op, Parameter, Structure
 from mnx.graphs.verify import Certificate, Same, certify
 
 SPLITS = ("random", "equal")

@@ -11,11 +11,11 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from mnx.graphs.axes import is_fixed
 from mnx.graphs.model import Array
+from mnx.graphs.ops.axes import is_fixed
 from mnx.graphs.ops.convolution import groups
 from mnx.graphs.ops.rule import Kind
-from mnx.graphs.structure import Op
+from mnx.graphs.trees.structure import Op
 
 Statistics = tuple[Array, Array]
 """Mean and biased variance of a value, one number a channel."""

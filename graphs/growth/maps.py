@@ -11,7 +11,7 @@ from zlib import crc32
 import numpy as np
 import numpy.typing as npt
 
-from mnx.graphs.axes import Axis
+from mnx.graphs.ops.axes import Axis
 
 GrowthMap = npt.NDArray[np.int64]
 

@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from math import prod
 
-from mnx.graphs.axes import Axes, Part, Ties, fixed, repeated
 from mnx.graphs.model import Attribute
+from mnx.graphs.ops.axes import Axes, Part, Ties, fixed, repeated
 from mnx.graphs.ops.rule import Interval, Kind, Rewritten, Role, Rule, Site, Slot, Widths
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from math import inf, prod
 
-from mnx.graphs.axes import Axes, Ties, fixed
+from mnx.graphs.ops.axes import Axes, Ties, fixed
 from mnx.graphs.ops.rule import Interval, Kind, Role, Rule, Site, Slot
 
 

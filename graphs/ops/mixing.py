@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from math import prod
 
-from mnx.graphs.axes import Axes, Ties, fixed
 from mnx.graphs.model import Attribute
+from mnx.graphs.ops.axes import Axes, Ties, fixed
 from mnx.graphs.ops.rule import Interval, Kind, Role, Rule, Site, Slot
 
 

@@ -10,9 +10,9 @@ from math import prod
 
 import numpy as np
 
-from mnx.graphs.axes import Axes, Axis, Ties, fixed, is_fixed, repeated
 from mnx.graphs.errors import UnsupportedOp
 from mnx.graphs.model import Attribute, Shape
+from mnx.graphs.ops.axes import Axes, Axis, Ties, fixed, is_fixed, repeated
 from mnx.graphs.ops.rule import Interval, Rewritten, Rule, Site, Widths, same_range
 
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import TypeAlias
 
-from mnx.graphs.axes import Axes, Axis, Ties
 from mnx.graphs.model import Array, Attribute, Node, Shape
+from mnx.graphs.ops.axes import Axes, Axis, Ties
 
 Interval: TypeAlias = tuple[float, float]
 ANY: Interval = (float("-inf"), float("inf"))

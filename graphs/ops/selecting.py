@@ -11,9 +11,9 @@ from math import inf
 
 import numpy as np
 
-from mnx.graphs.axes import Axes, Ties, fixed, is_fixed
 from mnx.graphs.errors import UnsupportedOp
 from mnx.graphs.model import Array, Attribute
+from mnx.graphs.ops.axes import Axes, Ties, fixed, is_fixed
 from mnx.graphs.ops.rule import Interval, Kind, Rewritten, Role, Rule, Site, Slot, Widths, same_range
 
 

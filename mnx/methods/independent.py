@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from mnx.graphs import onnx_file
-from mnx.graphs.carve import drawn
-from mnx.graphs.describe import describe
+from mnx.graphs.mothers.carve import drawn
+from mnx.graphs.trees.describe import describe
 from mnx.session import Session, train_network
 
 

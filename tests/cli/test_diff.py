@@ -8,7 +8,7 @@ from calling import Call
 
 from mnx.cli.diff import HOW
 from mnx.graphs import onnx_file
-from mnx.graphs.matching import How
+from mnx.graphs.mothers.matching import How
 from mnx.graphs.zoo.resnet import resnet
 from mnx.graphs.zoo.vgg import vgg
 

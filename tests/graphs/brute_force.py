@@ -1,4 +1,4 @@
-"""The largest mother of two small networks by trying every alignment: an oracle for the search of `graphs.align`.
+"""The largest mother of two small networks by trying every alignment: an oracle for the search of `align`.
 
 It knows what may match and what may be passed over (no tangles), and nothing of promised widths: an alignment is judged
 by the network that is carved along it.
@@ -7,16 +7,16 @@ by the network that is carved along it.
 from collections.abc import Iterator
 from itertools import permutations
 
-from mnx.graphs.align import Alignment, Insertion, Place
-from mnx.graphs.carve import carve
-from mnx.graphs.correspondence import correspond
-from mnx.graphs.describe import describe
 from mnx.graphs.errors import GraphError
-from mnx.graphs.matching import insertable, mismatch
 from mnx.graphs.model import Model
-from mnx.graphs.mother import size
+from mnx.graphs.mothers.align import Alignment, Insertion, Place
+from mnx.graphs.mothers.carve import carve
+from mnx.graphs.mothers.correspondence import correspond
+from mnx.graphs.mothers.matching import insertable, mismatch
+from mnx.graphs.mothers.mother import size
 from mnx.graphs.ops.rule import ANY, Interval
-from mnx.graphs.structure import Op, Parallel, Series, Structure
+from mnx.graphs.trees.describe import describe
+from mnx.graphs.trees.structure import Op, Parallel, Series, Structure
 
 Found = tuple[Alignment, Interval]
 

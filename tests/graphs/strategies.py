@@ -9,13 +9,13 @@ from hand_made import Net
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
-from mnx.graphs.carve import drawn
-from mnx.graphs.describe import describe
 from mnx.graphs.model import Model, Shape
-from mnx.graphs.mother import mother_of, stand_in
+from mnx.graphs.mothers.carve import drawn
+from mnx.graphs.mothers.mother import mother_of, stand_in
 from mnx.graphs.ops.rule import Kind
 from mnx.graphs.parameters import parameters
-from mnx.graphs.structure import Structure
+from mnx.graphs.trees.describe import describe
+from mnx.graphs.trees.structure import Structure
 from mnx.graphs.zoo import layers
 from mnx.graphs.zoo.mlp import mlp
 from mnx.graphs.zoo.resnet import resnet

@@ -6,14 +6,14 @@ from hand_made import Net, inception, residual
 from hypothesis import given
 from strategies import ensembles, examples
 
-from mnx.graphs.align import Alignment, align, embedding
-from mnx.graphs.correspondence import correspond
-from mnx.graphs.describe import describe
 from mnx.graphs.errors import GraphError
-from mnx.graphs.kernels import Window, common_window, offsets
-from mnx.graphs.matching import How
 from mnx.graphs.model import Model
-from mnx.graphs.structure import Op
+from mnx.graphs.mothers.align import Alignment, align, embedding
+from mnx.graphs.mothers.correspondence import correspond
+from mnx.graphs.mothers.kernels import Window, common_window, offsets
+from mnx.graphs.mothers.matching import How
+from mnx.graphs.trees.describe import describe
+from mnx.graphs.trees.structure import Op
 from mnx.graphs.zoo import layers
 from mnx.graphs.zoo.mlp import mlp
 from mnx.graphs.zoo.resnet import resnet

@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from strategies import examples
 
-from mnx.graphs.axes import Axis, Part, Ties, fixed, repeated, width_of
 from mnx.graphs.errors import GraphError
 from mnx.graphs.growth.maps import axis_map, growth_map
+from mnx.graphs.ops.axes import Axis, Part, Ties, fixed, repeated, width_of
 
 
 def test_a_tie_makes_two_groups_one() -> None:

@@ -9,14 +9,14 @@ import pytest
 from hand_made import inception
 from strategies import Array, batch_for, trained
 
-from mnx.graphs.axes import Axis
 from mnx.graphs.errors import NotPreserved
 from mnx.graphs.growth import hatch as hatching
 from mnx.graphs.growth.hatch import hatch
 from mnx.graphs.growth.maps import GrowthMap
 from mnx.graphs.model import Model
+from mnx.graphs.ops.axes import Axis
 from mnx.graphs.ops.rule import Kind
-from mnx.graphs.structure import Op, Parameter
+from mnx.graphs.trees.structure import Op, Parameter
 from mnx.graphs.zoo.mlp import mlp
 from mnx.graphs.zoo.resnet import resnet
 from mnx.graphs.zoo.vgg import vgg

@@ -5,10 +5,10 @@ from reading import images, network, original, same
 
 from mnx.graphs.canonical import concats as passes
 from mnx.graphs.canonical.canonicalise import canonicalise
-from mnx.graphs.describe import describe
 from mnx.graphs.model import Model
 from mnx.graphs.run import run
-from mnx.graphs.structure import Parallel
+from mnx.graphs.trees.describe import describe
+from mnx.graphs.trees.structure import Parallel
 
 DENSE = """
 dense (float[batch, 2, 4, 4] x, float[3, 2, 1, 1] w1, float[3, 5, 1, 1] w2, float[3, 8, 1, 1] w3)

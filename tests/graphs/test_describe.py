@@ -9,16 +9,16 @@ from hypothesis import given
 from reading import network
 from strategies import ensembles, examples, planned
 
-from mnx.graphs.align import align
-from mnx.graphs.axes import Part, fixed
 from mnx.graphs.builder import Builder
 from mnx.graphs.canonical.canonicalise import canonicalise
-from mnx.graphs.describe import describe
 from mnx.graphs.errors import GraphError, UnsupportedOp
 from mnx.graphs.model import Model, Port
+from mnx.graphs.mothers.align import align
+from mnx.graphs.ops.axes import Part, fixed
 from mnx.graphs.ops.rule import Kind
 from mnx.graphs.parameters import parameter_count, parameters
-from mnx.graphs.structure import Op, Structure, axis_text
+from mnx.graphs.trees.describe import describe
+from mnx.graphs.trees.structure import Op, Structure, axis_text
 from mnx.graphs.zoo import layers
 from mnx.graphs.zoo.mlp import mlp
 from mnx.graphs.zoo.resnet import resnet

@@ -8,13 +8,13 @@ import pytest
 from hypothesis import given
 from strategies import ensembles, examples
 
-from mnx.graphs.describe import describe
-from mnx.graphs.difference import Difference, difference
 from mnx.graphs.errors import GraphError
 from mnx.graphs.model import Model
-from mnx.graphs.mother import embed, mother_of, stand_in
-from mnx.graphs.parting import flat, pairs_of, parting
-from mnx.graphs.structure import Op
+from mnx.graphs.mothers.difference import Difference, difference
+from mnx.graphs.mothers.mother import embed, mother_of, stand_in
+from mnx.graphs.mothers.parting import flat, pairs_of, parting
+from mnx.graphs.trees.describe import describe
+from mnx.graphs.trees.structure import Op
 from mnx.graphs.zoo.mlp import mlp
 from mnx.graphs.zoo.resnet import resnet
 from mnx.graphs.zoo.vgg import vgg

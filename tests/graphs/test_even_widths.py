@@ -11,13 +11,13 @@ import pytest
 from hand_made import Net
 from strategies import batch_for, planned, trained
 
-from mnx.graphs.describe import describe
 from mnx.graphs.errors import NotPreserved
 from mnx.graphs.growth.hatch import hatch
 from mnx.graphs.model import Model
-from mnx.graphs.mother import embed
+from mnx.graphs.mothers.mother import embed
 from mnx.graphs.run import run
-from mnx.graphs.structure import Structure
+from mnx.graphs.trees.describe import describe
+from mnx.graphs.trees.structure import Structure
 from mnx.graphs.verify import difference
 from mnx.graphs.zoo import layers
 

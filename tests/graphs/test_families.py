@@ -18,15 +18,15 @@ from reading import same
 from strategies import Outline, outline, planned, trained
 
 from mnx.graphs.canonical.canonicalise import canonicalise
-from mnx.graphs.carve import resized
-from mnx.graphs.describe import describe
 from mnx.graphs.growth.hatch import hatch
 from mnx.graphs.model import Model, without_unused_weights
-from mnx.graphs.mother import embed
-from mnx.graphs.nameless import tree_of
+from mnx.graphs.mothers.carve import resized
+from mnx.graphs.mothers.mother import embed
 from mnx.graphs.onnx_file import read, to_proto
 from mnx.graphs.run import run
-from mnx.graphs.tree import Tree
+from mnx.graphs.trees.describe import describe
+from mnx.graphs.trees.nameless import tree_of
+from mnx.graphs.trees.tree import Tree
 
 pytestmark = pytest.mark.torch
 

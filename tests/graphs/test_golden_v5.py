@@ -5,8 +5,8 @@ from math import prod
 import pytest
 from strategies import planned
 
-from mnx.graphs.mother import embed, stand_in
-from mnx.graphs.structure import Structure
+from mnx.graphs.mothers.mother import embed, stand_in
+from mnx.graphs.trees.structure import Structure
 from mnx.graphs.zoo.vgg import v5
 
 Plan = tuple[Structure, list[Structure]]

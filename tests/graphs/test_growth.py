@@ -6,12 +6,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from strategies import Array, examples
 
-from mnx.graphs.axes import Axis, Part, fixed
-from mnx.graphs.describe import describe
 from mnx.graphs.growth.insert import channel_statistics, identity, zero
 from mnx.graphs.growth.maps import axis_map, growth_map, random_of
 from mnx.graphs.growth.shares import placed, shared
-from mnx.graphs.structure import Op
+from mnx.graphs.ops.axes import Axis, Part, fixed
+from mnx.graphs.trees.describe import describe
+from mnx.graphs.trees.structure import Op
 from mnx.graphs.zoo.vgg import vgg
 
 widths = st.tuples(st.integers(1, 9), st.integers(0, 30)).map(lambda drew: (drew[0], drew[0] + drew[1]))

@@ -10,15 +10,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from strategies import Array, batch_for, ensembles, examples, planned, trained
 
-from mnx.graphs.describe import describe
 from mnx.graphs.errors import GraphError, NotPreserved
 from mnx.graphs.growth.hatch import SPLITS, Hatched, grow, hatch, reordered
-from mnx.graphs.matching import How
 from mnx.graphs.model import Model
-from mnx.graphs.mother import embed
+from mnx.graphs.mothers.matching import How
+from mnx.graphs.mothers.mother import embed
 from mnx.graphs.onnx_file import read, write
 from mnx.graphs.run import run
 from mnx.graphs.shapes import shapes
+from mnx.graphs.trees.describe import describe
 from mnx.graphs.verify import difference
 from mnx.graphs.zoo.mlp import mlp
 from mnx.graphs.zoo.resnet import resnet

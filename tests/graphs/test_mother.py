@@ -10,15 +10,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from strategies import Outline, examples, families, outline, planned
 
-from mnx.graphs.align import align
-from mnx.graphs.carve import carve
-from mnx.graphs.correspondence import correspond
-from mnx.graphs.describe import describe
 from mnx.graphs.errors import GraphError
 from mnx.graphs.model import Model, Node
-from mnx.graphs.mother import common, embed, size, stand_in
+from mnx.graphs.mothers.align import align
+from mnx.graphs.mothers.carve import carve
+from mnx.graphs.mothers.correspondence import correspond
+from mnx.graphs.mothers.mother import common, embed, size, stand_in
 from mnx.graphs.ops.rule import Kind, Role
-from mnx.graphs.structure import Op, Structure
+from mnx.graphs.trees.describe import describe
+from mnx.graphs.trees.structure import Op, Structure
 from mnx.graphs.zoo.ensembles import ENSEMBLES, ensemble
 from mnx.graphs.zoo.mlp import mlp
 from mnx.graphs.zoo.resnet import resnet
@@ -64,7 +64,7 @@ def check_that_a_mother_among_the_members_stays_the_mother(members: Sequence[Mod
 
 
 def check_that_a_further_member_never_enlarges_the_mother(members: Sequence[Model]) -> None:
-    """Up to three members. Beyond, it holds almost always: see `graphs.mother.largest`."""
+    """Up to three members. Beyond, it holds almost always: see `graphs.mothers.mother.largest`."""
     whole = size(planned(members)[1])
     for place in range(len(members) if len(members) > 1 else 0):
         assert whole <= size(planned([*members[:place], *members[place + 1 :]])[1])

@@ -10,16 +10,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from strategies import batch_for, bottlenecks, examples, inceptions, planned, separables, trained
 
-from mnx.graphs.axes import Axes
 from mnx.graphs.builder import Builder
-from mnx.graphs.describe import describe
 from mnx.graphs.errors import GraphError
 from mnx.graphs.growth.hatch import hatch
-from mnx.graphs.matching import insertable, mismatch
 from mnx.graphs.model import Model, Port
-from mnx.graphs.mother import embed
+from mnx.graphs.mothers.matching import insertable, mismatch
+from mnx.graphs.mothers.mother import embed
+from mnx.graphs.ops.axes import Axes
 from mnx.graphs.ops.rule import Interval
-from mnx.graphs.structure import Parallel
+from mnx.graphs.trees.describe import describe
+from mnx.graphs.trees.structure import Parallel
 from mnx.graphs.zoo import layers
 
 WIDTH = 4

@@ -1,10 +1,10 @@
 """Promised widths: what may be promised of channel groups that meet, and which paths are kept."""
 
-from mnx.graphs.axes import Part
-from mnx.graphs.best_path import Path, Score, bounded, keep
-from mnx.graphs.describe import describe
-from mnx.graphs.promises import Offers, Promises, narrowings, reach
-from mnx.graphs.structure import Structure
+from mnx.graphs.mothers.best_path import Path, Score, bounded, keep
+from mnx.graphs.mothers.promises import Offers, Promises, narrowings, reach
+from mnx.graphs.ops.axes import Part
+from mnx.graphs.trees.describe import describe
+from mnx.graphs.trees.structure import Structure
 from mnx.graphs.zoo.mlp import mlp
 from mnx.graphs.zoo.resnet import resnet
 from mnx.graphs.zoo.vgg import vgg

@@ -12,15 +12,15 @@ from reading import network
 from real_exports import FILES, corpus, name_of
 from strategies import examples
 
-from mnx.graphs.axes import width_of
 from mnx.graphs.canonical.canonicalise import canonicalise
-from mnx.graphs.carve import drawn, resized
-from mnx.graphs.describe import BATCH, describe
 from mnx.graphs.errors import GraphError
 from mnx.graphs.model import Array, Model
+from mnx.graphs.mothers.carve import drawn, resized
 from mnx.graphs.onnx_file import read
+from mnx.graphs.ops.axes import width_of
 from mnx.graphs.proto import to_proto
 from mnx.graphs.run import ALL, run
+from mnx.graphs.trees.describe import BATCH, describe
 from mnx.graphs.zoo.resnet import resnet
 from mnx.graphs.zoo.vgg import vgg
 

@@ -6,13 +6,13 @@ import pytest
 from hand_made import Net, gated, inception, ladder, residual
 from strategies import batch_for, trained
 
-from mnx.graphs.align import align
-from mnx.graphs.describe import describe
 from mnx.graphs.errors import GraphError
 from mnx.graphs.growth.hatch import hatch
 from mnx.graphs.model import Model, Node
-from mnx.graphs.mother import mother_of, stand_in
-from mnx.graphs.structure import Op, Parallel, Series, Tangle
+from mnx.graphs.mothers.align import align
+from mnx.graphs.mothers.mother import mother_of, stand_in
+from mnx.graphs.trees.describe import describe
+from mnx.graphs.trees.structure import Op, Parallel, Series, Tangle
 from mnx.graphs.zoo import layers
 from mnx.graphs.zoo.resnet import resnet
 from mnx.graphs.zoo.vgg import vgg

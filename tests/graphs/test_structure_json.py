@@ -2,8 +2,8 @@
 
 import json
 
-from mnx.graphs.describe import describe
-from mnx.graphs.structure_json import structure_json
+from mnx.graphs.trees.describe import describe
+from mnx.graphs.trees.structure_json import structure_json
 from mnx.graphs.zoo.ensembles import ensemble
 
 

@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 from strategies import ensembles, examples
 
 from mnx.graphs.canonical.canonicalise import canonicalise
-from mnx.graphs.describe import describe
 from mnx.graphs.errors import GraphError
 from mnx.graphs.model import Model, Node
-from mnx.graphs.nameless import tree_of
-from mnx.graphs.structure_json import structure_json, structure_of_json
-from mnx.graphs.tree import Tree, TreeParallel, TreeTangle, tree_of_json
+from mnx.graphs.trees.describe import describe
+from mnx.graphs.trees.nameless import tree_of
+from mnx.graphs.trees.structure_json import structure_json, structure_of_json
+from mnx.graphs.trees.tree import Tree, TreeParallel, TreeTangle, tree_of_json
 from mnx.graphs.zoo.ensembles import ensemble
 from mnx.graphs.zoo.resnet import resnet
 

@@ -10,11 +10,11 @@ from small_training import examples
 
 from mnx.cluster import Cluster, by_count, by_tau, sweep
 from mnx.errors import MnxError
-from mnx.graphs.counting import COUNTS, count
 from mnx.graphs.errors import GraphError
 from mnx.graphs.model import Model
-from mnx.graphs.mother import common, embed, mother_of, stand_in
-from mnx.graphs.structure import Structure
+from mnx.graphs.mothers.mother import common, embed, mother_of, stand_in
+from mnx.graphs.trees.counting import COUNTS, count
+from mnx.graphs.trees.structure import Structure
 from mnx.graphs.zoo.ensembles import ensemble
 from mnx.graphs.zoo.mlp import mlp
 from mnx.graphs.zoo.resnet import resnet

@@ -13,7 +13,7 @@ from small_training import examples
 from mnx.cluster import by_tau
 from mnx.errors import MnxError
 from mnx.forecast import ASSUMED, MEASURED, Epochs, examples_of, forecast, measured, passes_of, planned_passes
-from mnx.graphs.mother import stand_in
+from mnx.graphs.mothers.mother import stand_in
 from mnx.graphs.zoo.ensembles import ensemble
 from mnx.methods.mothernets import train_mothers
 from mnx.session import FORWARD_AND_BACKWARD

@@ -10,9 +10,9 @@ from small_runs import NAMES, contents, planned, write_members
 from mnx.errors import MnxError
 from mnx.events import Event, Events
 from mnx.graphs import onnx_file
-from mnx.graphs.describe import describe
 from mnx.graphs.errors import GraphError
 from mnx.graphs.model import Node, Port
+from mnx.graphs.trees.describe import describe
 from mnx.graphs.zoo.mlp import mlp
 from mnx.plan import Plan
 from mnx.planning import every_tau, keep, plan_members, propose

@@ -6,7 +6,7 @@ from pathlib import Path
 from mnx.events import Events
 from mnx.graphs import onnx_file
 from mnx.graphs.model import Array, Model
-from mnx.graphs.mother import stand_in
+from mnx.graphs.mothers.mother import stand_in
 from mnx.graphs.zoo.mlp import mlp
 from mnx.planning import propose
 from mnx.workspace import RunFolder

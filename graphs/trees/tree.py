@@ -1,7 +1,7 @@
 """What a network is, without names, as plain data: it compares, prints, and reads back from JSON.
 
 A tree holds ops, the attributes that matter, widths, kernels and branches. Channel groups and shared weights are
-numbered as they first appear. `graphs.nameless` makes the tree of a network, the same for every export of one model.
+numbered as they first appear. `nameless` makes the tree of a network, the same for every export of one model.
 """
 
 from __future__ import annotations

@@ -14,11 +14,11 @@ from dataclasses import dataclass
 from math import prod
 from typing import NamedTuple
 
-from mnx.graphs.axes import Axes, Axis, Part, is_fixed, width_of
-from mnx.graphs.kernels import Window, window
-from mnx.graphs.matching import How, insertable
+from mnx.graphs.mothers.kernels import Window, window
+from mnx.graphs.mothers.matching import How, insertable
+from mnx.graphs.ops.axes import Axes, Axis, Part, is_fixed, width_of
 from mnx.graphs.ops.rule import Interval, Kind, Role
-from mnx.graphs.structure import Op, Parallel, Series, Structure, Tangle, Unit, ops_of
+from mnx.graphs.trees.structure import Op, Parallel, Series, Structure, Tangle, Unit, ops_of
 
 _EASIEST: Interval = (0.0, 0.0)
 """A range on which whatever can be the identity anywhere is."""

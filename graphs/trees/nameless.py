@@ -15,12 +15,22 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
 
-from mnx.graphs.axes import Axes, Axis
-from mnx.graphs.describe import BATCH
-from mnx.graphs.kernels import window
 from mnx.graphs.model import Array
-from mnx.graphs.structure import Op, Parallel, Parameter, Series, Structure, Tangle, Unit
-from mnx.graphs.tree import Tree, TreeOp, TreeParallel, TreeParameter, TreeSeries, TreeTangle, TreeUnit, frozen, sizes
+from mnx.graphs.mothers.kernels import window
+from mnx.graphs.ops.axes import Axes, Axis
+from mnx.graphs.trees.describe import BATCH
+from mnx.graphs.trees.structure import Op, Parallel, Parameter, Series, Structure, Tangle, Unit
+from mnx.graphs.trees.tree import (
+    Tree,
+    TreeOp,
+    TreeParallel,
+    TreeParameter,
+    TreeSeries,
+    TreeTangle,
+    TreeUnit,
+    frozen,
+    sizes,
+)
 
 ROUNDS = 3
 """How often colours are refined: a place is told by what stands this many groups away."""

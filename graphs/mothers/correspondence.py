@@ -12,12 +12,12 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import gcd
 
-from mnx.graphs.align import Alignment
-from mnx.graphs.axes import Axes, Axis, is_fixed
 from mnx.graphs.errors import GraphError
-from mnx.graphs.kernels import Window, common_window, window
-from mnx.graphs.matching import How
-from mnx.graphs.structure import Op, Structure
+from mnx.graphs.mothers.align import Alignment
+from mnx.graphs.mothers.kernels import Window, common_window, window
+from mnx.graphs.mothers.matching import How
+from mnx.graphs.ops.axes import Axes, Axis, is_fixed
+from mnx.graphs.trees.structure import Op, Structure
 
 _Key = tuple[str, int]
 

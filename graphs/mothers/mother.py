@@ -6,14 +6,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TypeAlias
 
-from mnx.graphs.align import Alignment, align, embedding
-from mnx.graphs.carve import carve, hollowed
-from mnx.graphs.correspondence import Correspondence, correspond
-from mnx.graphs.describe import describe
 from mnx.graphs.errors import GraphError
 from mnx.graphs.model import Model
-from mnx.graphs.promises import reach
-from mnx.graphs.structure import Structure
+from mnx.graphs.mothers.align import Alignment, align, embedding
+from mnx.graphs.mothers.carve import carve, hollowed
+from mnx.graphs.mothers.correspondence import Correspondence, correspond
+from mnx.graphs.mothers.promises import reach
+from mnx.graphs.trees.describe import describe
+from mnx.graphs.trees.structure import Structure
 
 Member: TypeAlias = tuple[Model, Structure]
 """A model without weights' values, and its structure, as `stand_in` gives them."""
@@ -68,8 +68,8 @@ def mother_of(members: Sequence[Member], name: str) -> Member:
 def largest(members: Sequence[Member], common: Common = common) -> Member:
     """The largest mother that is found by aligning one member after the other; she keeps the smallest one's name.
 
-    Of two members she is the largest there is (see `size`; the search of `graphs.align` keeps all states that small
-    networks have, and the most promising of large ones), so that a third member never enlarges her. Of more members,
+    Of two members she is the largest there is (see `size`; the search in `align` keeps all states that small networks
+    have, and the most promising of large ones), so that a third member never enlarges her. Of more members,
     each order of alignment may lead to another: tried are the members by size, then, of up to `FEW`, each one first.
     None can be larger than the mother of two of them: where one is as large, the search ends. A fourth member can
     enlarge her in theory; no random ensemble tried so far does. Counted in parameters alone, a member with smaller

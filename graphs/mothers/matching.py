@@ -8,11 +8,11 @@ from itertools import zip_longest
 
 import numpy as np
 
-from mnx.graphs.axes import Axes, Axis, Part, is_fixed, width_of
-from mnx.graphs.kernels import common_window, window
 from mnx.graphs.model import Shape
+from mnx.graphs.mothers.kernels import common_window, window
+from mnx.graphs.ops.axes import Axes, Axis, Part, is_fixed, width_of
 from mnx.graphs.ops.rule import Interval, Role
-from mnx.graphs.structure import Op, Parallel, Parameter, Series, Tangle, Unit, ops_of
+from mnx.graphs.trees.structure import Op, Parallel, Parameter, Series, Tangle, Unit, ops_of
 
 
 class How(str, Enum):

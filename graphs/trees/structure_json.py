@@ -9,13 +9,13 @@ from collections.abc import Iterable, Mapping
 from math import prod
 from typing import Any
 
-from mnx.graphs.axes import Axes, is_fixed
-from mnx.graphs.describe import BATCH
 from mnx.graphs.errors import GraphError
-from mnx.graphs.matching import fixed_width
-from mnx.graphs.nameless import tree_of
-from mnx.graphs.structure import Op, Parallel, Series, Structure, Tangle, Unit, axis_text
-from mnx.graphs.tree import Tree, tree_of_json
+from mnx.graphs.mothers.matching import fixed_width
+from mnx.graphs.ops.axes import Axes, is_fixed
+from mnx.graphs.trees.describe import BATCH
+from mnx.graphs.trees.nameless import tree_of
+from mnx.graphs.trees.structure import Op, Parallel, Series, Structure, Tangle, Unit, axis_text
+from mnx.graphs.trees.tree import Tree, tree_of_json
 
 
 def structure_json(structure: Structure) -> dict[str, Any]:
@@ -23,7 +23,7 @@ def structure_json(structure: Structure) -> dict[str, Any]:
 
     Keys: name, input (shape of the first, without the batch), inputs, parameters and multiply_adds (totals), series
     (units: an op, {'parallel': branches, 'join': op}, or {'tangle': ops, 'wiring': where their operands come from}),
-    groups (number, width, and the axes that they tie, as 'weight[axis]'), tree (see `graphs.tree`).
+    groups (number, width, and the axes that they tie, as 'weight[axis]'), tree (see `graphs.trees.tree`).
     """
     return {
         "name": structure.name,

@@ -1,6 +1,6 @@
 """Where two networks part: what they have in common in order, and what stands between them and a mother.
 
-Unlike `graphs.align`, any unit may be passed over here: the longest common part is found first, as in a comparison of
+Unlike in `align`, any unit may be passed over here: the longest common part is found first, as in a comparison of
 texts, and every unit that only one side has is then asked whether it could be made the identity where it stands. The
 first that cannot is where the two part. Ask it of networks without a mother: hers need not be the longest common part.
 """
@@ -11,10 +11,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice, permutations
 
-from mnx.graphs.axes import Axes, is_fixed
-from mnx.graphs.matching import fixed_width, insertable, mismatch
+from mnx.graphs.mothers.matching import fixed_width, insertable, mismatch
+from mnx.graphs.ops.axes import Axes, is_fixed
 from mnx.graphs.ops.rule import ANY, Interval, never
-from mnx.graphs.structure import Op, Parallel, Series, Structure, Tangle, Unit
+from mnx.graphs.trees.structure import Op, Parallel, Series, Structure, Tangle, Unit
 
 ORDERS = 24
 """How many orders of the branches of a commutative join are tried."""

@@ -1,7 +1,7 @@
 """Two members side by side: what they share, what each has alone and how it would be inserted, or why they part.
 
 Where they have a mother, each op of hers stands in both; what is between is inserted when a member is hatched. Where
-they have none, the longest common part stands in her place (`graphs.parting`).
+they have none, the longest common part stands in her place (`graphs.mothers.parting`).
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ from dataclasses import asdict, dataclass, replace
 from math import prod
 from typing import Any
 
-from mnx.graphs.axes import is_fixed
 from mnx.graphs.errors import GraphError
-from mnx.graphs.kernels import window
 from mnx.graphs.model import Model, Shape
-from mnx.graphs.mother import embed, mother_of
-from mnx.graphs.parting import Pair, pairs_of, parting
-from mnx.graphs.structure import Op, Parallel, Series, Structure, Tangle, ops_of
+from mnx.graphs.mothers.kernels import window
+from mnx.graphs.mothers.mother import embed, mother_of
+from mnx.graphs.mothers.parting import Pair, pairs_of, parting
+from mnx.graphs.ops.axes import is_fixed
+from mnx.graphs.trees.structure import Op, Parallel, Series, Structure, Tangle, ops_of
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Row:
         left: the op of the left network, None where it has none there.
         right: likewise.
         common: what their mother has there, or would have.
-        how: what becomes of an op that is alone: 'identity', 'zero', 'free' or 'join' (see `graphs.matching.How`).
+        how: what becomes of an op that is alone: 'identity', 'zero', 'free' or 'join' (see `How` in `matching`).
         reason: why the two ops do not match, or why one that is alone cannot be inserted.
     """
 
@@ -81,7 +81,7 @@ class Difference:
 
 
 def difference(left: tuple[Model, Structure], right: tuple[Model, Structure]) -> Difference:
-    """Two members compared, each as `graphs.mother.stand_in` gives it."""
+    """Two members compared, each as `graphs.mothers.mother.stand_in` gives it."""
     one, other = left[1], right[1]
     counts = one.parameter_count, other.parameter_count
     try:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from mnx.graphs.model import Shape
 from mnx.graphs.ops.rule import Role
-from mnx.graphs.structure import Op
+from mnx.graphs.trees.structure import Op
 
 
 @dataclass(frozen=True)

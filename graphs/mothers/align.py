@@ -4,7 +4,7 @@ Dynamic programming over the two series, recursing into branches. A state is (un
 range of the value that arrives, promised widths); its score is the number of the mother's parameters and of matched
 ops, then how early they stand, so that ties go to equal positions. A unit that only one side has may be passed over
 only where it can be made the identity on what arrives: an op by its rule, a residual section by zeroing its branches;
-and only where it is as wide as promised (`graphs.promises`).
+and only where it is as wide as promised (`graphs.mothers.promises`).
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ from dataclasses import dataclass
 from itertools import permutations
 from typing import NamedTuple, TypeAlias
 
-from mnx.graphs.axes import Axes
-from mnx.graphs.best_path import Path, Score, bounded, keep
 from mnx.graphs.errors import GraphError
-from mnx.graphs.kernels import Window, common_window, window
-from mnx.graphs.matching import How, fixed_width, insertable, mismatch
 from mnx.graphs.model import Shape
+from mnx.graphs.mothers.best_path import Path, Score, bounded, keep
+from mnx.graphs.mothers.kernels import Window, common_window, window
+from mnx.graphs.mothers.matching import How, fixed_width, insertable, mismatch
+from mnx.graphs.mothers.parting import parting
+from mnx.graphs.mothers.promises import Meeting, Offers, Pair, Promises, groups_of, lacks_bias, meeting, passing
+from mnx.graphs.ops.axes import Axes
 from mnx.graphs.ops.rule import ANY, Interval
-from mnx.graphs.parting import parting
-from mnx.graphs.promises import Meeting, Offers, Pair, Promises, groups_of, lacks_bias, meeting, passing
-from mnx.graphs.structure import Op, Parallel, Series, Structure, Tangle, Unit
+from mnx.graphs.trees.structure import Op, Parallel, Series, Structure, Tangle, Unit
 
 
 @dataclass(frozen=True)

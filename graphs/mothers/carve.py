@@ -10,12 +10,12 @@ from zlib import crc32
 
 import numpy as np
 
-from mnx.graphs.align import Insertion
-from mnx.graphs.axes import width_of
-from mnx.graphs.kernels import Window
 from mnx.graphs.model import Array, Model, Node, Shape, without_unused_weights
+from mnx.graphs.mothers.align import Insertion
+from mnx.graphs.mothers.kernels import Window
+from mnx.graphs.ops.axes import width_of
 from mnx.graphs.ops.rule import Kind, Role, Slot, Widths
-from mnx.graphs.structure import Op, Parameter, Structure, ops_of
+from mnx.graphs.trees.structure import Op, Parameter, Structure, ops_of
 
 
 def carve(

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from math import prod
 
 from mnx.graphs.errors import GraphError
-from mnx.graphs.structure import Structure
+from mnx.graphs.trees.structure import Structure
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from mnx.graphs.axes import Axes, Part
 from mnx.graphs.model import Attribute, Port, Shape
+from mnx.graphs.ops.axes import Axes, Part
 from mnx.graphs.ops.rule import Kind, Role, Rule, Site
 
 

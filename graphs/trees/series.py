@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from mnx.graphs.errors import GraphError
-from mnx.graphs.flow import Flow
 from mnx.graphs.model import Model, Node
+from mnx.graphs.trees.flow import Flow
 
 
 @dataclass(frozen=True)

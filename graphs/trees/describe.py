@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from mnx.graphs.axes import Axes, Axis, Part, Ties, fixed
 from mnx.graphs.errors import GraphError, UnsupportedOp
-from mnx.graphs.flow import SOURCE, Flow, flow_of
 from mnx.graphs.model import Attribute, Model, Node, Shape
+from mnx.graphs.ops.axes import Axes, Axis, Part, Ties, fixed
 from mnx.graphs.ops.rule import Role, Rule, Site
 from mnx.graphs.ops.table import rule_of
-from mnx.graphs.series import Fork, Skeleton, skeleton_of
-from mnx.graphs.series import Tangle as TangledNodes
 from mnx.graphs.shapes import shapes
-from mnx.graphs.structure import Op, Parallel, Parameter, Series, Structure, Tangle, Unit
+from mnx.graphs.trees.flow import SOURCE, Flow, flow_of
+from mnx.graphs.trees.series import Fork, Skeleton, skeleton_of
+from mnx.graphs.trees.series import Tangle as TangledNodes
+from mnx.graphs.trees.structure import Op, Parallel, Parameter, Series, Structure, Tangle, Unit
 
 BATCH = 104729
 """The batch size that structure is read at: a large prime, so that no width is ever a multiple of it."""
