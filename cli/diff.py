@@ -47,13 +47,13 @@ def command(left: Path, right: Path, as_json: bool) -> None:
 
 def _parts(found: Difference) -> Iterator[Part]:
     yield _table(found)
-    names = {found.left: found.parameters[0], found.right: found.parameters[1]}
+    names = (found.left, found.right)
     if found.shares is None:
         yield f"they share no mother: {found.reason}"
     else:
         of_each = ", ".join(f"{percent(s, 0)} of {name}" for name, s in zip(names, found.shares, strict=True))
         yield f"their mother would have {number(found.mother or 0)} parameters: {of_each}"
-    yield "; ".join(f"{name} has {number(count)}" for name, count in names.items())
+    yield "; ".join(f"{name} has {number(count)}" for name, count in zip(names, found.parameters, strict=True))
 
 
 def _table(found: Difference) -> Grid:

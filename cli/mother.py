@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 import click
@@ -25,7 +25,8 @@ from mnx.forecast import examples_of, forecast, measured, planned_passes
 from mnx.graphs.trees.counting import COUNTS, DEFAULT
 from mnx.pipeline import next_step
 from mnx.plan import Plan
-from mnx.planning import every_tau, keep, propose
+from mnx.planning import Proposal, every_tau, keep, propose
+from mnx.train.lint import untrainable
 from mnx.workspace import RunFolder
 
 
@@ -94,8 +95,26 @@ def command(
         **plan.to_json(),
         "forecast": expected.to_json(),
     }
-    parts = [*plan_parts(plan), *forecast_parts(expected, advise=_shared(plan))]
+    untrained = _untrained(proposal)
+    document["untrainable"] = untrained
+    parts = [*plan_parts(plan), *forecast_parts(expected, advise=_shared(plan)), *_trouble(plan, untrained)]
     show(document, as_json, *parts, f"next: {following}")
+
+
+def _untrained(proposal: Proposal) -> dict[str, str]:
+    """Member -> the ops that it cannot be trained through, as far as they were read."""
+    found = {model.name: untrainable(model) for model in proposal.members}
+    return {name: ops for name, ops in found.items() if ops}
+
+
+def _trouble(plan: Plan, untrained: Mapping[str, str]) -> Iterator[Part]:
+    """What will stop training after the plan is made."""
+    for name, ops in untrained.items():
+        others = f", and {counted(len(untrained) - 1, 'other member')}" if len(untrained) > 1 else ""
+        yield f"mnx cannot train {name}{others} yet: {ops}"
+        break
+    if len(plan.inputs) > 1:
+        yield f"mnx cannot train networks of {len(plan.inputs)} inputs yet"
 
 
 def plan_parts(plan: Plan) -> list[Part]:

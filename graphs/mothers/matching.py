@@ -46,8 +46,15 @@ def mismatch(left: Op, right: Op) -> str:
         if mine.slot in theirs and (reason := _unlike(mine, theirs[mine.slot])):
             return reason
     if window(left) is not None and common_window(left, right) is None:
-        return "neither kernel fits inside the other at the same place"
+        return f"neither kernel fits inside the other at the same place: {_place(left)} and {_place(right)}"
     return ""
+
+
+def _place(op: Op) -> str:
+    found = window(op)
+    if found is None:
+        return "none"
+    return f"{'x'.join(map(str, found.size))} with pads {', '.join(map(str, (*found.begins, *found.ends)))}"
 
 
 def _operand(op: Op, slot: int) -> bool:

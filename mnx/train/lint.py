@@ -10,6 +10,7 @@ from collections.abc import Mapping
 
 from mnx.errors import MnxError
 from mnx.graphs.model import Model, Node
+from mnx.graphs.trees.flow import flow_of
 
 VERIFIED: Mapping[str, str] = {
     "Add": "as it is",
@@ -35,9 +36,10 @@ VERIFIED: Mapping[str, str] = {
 def undifferentiable(model: Model) -> list[tuple[str, str, str]]:
     """The nodes that cannot be trained through: name, op, and why not."""
     found = []
+    context = flow_of(model).context
     for node in model.nodes:
         reason = _reason(node)
-        if reason:
+        if reason and not all(name in context for name in node.outputs if name):
             found.append((node.name, f"{node.domain}.{node.op}" if node.domain else node.op, reason))
     return found
 
@@ -46,15 +48,25 @@ def require_differentiable(model: Model) -> None:
     """Refuse a model that holds nodes without a right gradient.
 
     Raises:
-        MnxError: it names every such node.
+        MnxError: it names every such op and its first node.
     """
-    found = undifferentiable(model)
-    if found:
-        nodes = "; ".join(f"{op} (node '{name}'): {reason}" for name, op, reason in found)
+    if found := untrainable(model):
         raise MnxError(
-            f"{model.source.name if model.source else model.name} cannot be trained through ONNX Runtime: {nodes}. "
-            "Export the model with other ops, or add a lowering: mnx/train/lowering.py"
+            f"{model.source.name if model.source else model.name} cannot be trained yet: {found}. It can be read, "
+            "planned and grown; 'mnx ops' lists the ops that are trained through"
         )
+
+
+def untrainable(model: Model) -> str:
+    """The ops that a model cannot be trained through, in words; '' where it can be."""
+    nodes: dict[tuple[str, str], list[str]] = {}
+    for name, op, reason in undifferentiable(model):
+        nodes.setdefault((op, reason), []).append(name)
+    reasons: dict[str, list[str]] = {}
+    for (op, reason), names in nodes.items():
+        more = f", the first of {len(names)}" if len(names) > 1 else ""
+        reasons.setdefault(reason, []).append(f"{op} (node '{names[0]}'{more})")
+    return "; ".join(f"{', '.join(ops)}: {reason}" for reason, ops in reasons.items())
 
 
 def _reason(node: Node) -> str:

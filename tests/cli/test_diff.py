@@ -82,3 +82,8 @@ def test_a_file_that_cannot_be_read_is_an_error(call: Call, pair: tuple[Path, Pa
     found = call("diff", pair[0], "nowhere.onnx", "--json")
     assert found.code == 1
     assert "nowhere.onnx" in json.loads(found.out)["error"]
+
+
+def test_a_file_compared_with_itself_is_its_own_mother(call: Call, pair: tuple[Path, Path]) -> None:
+    found = call("diff", pair[0], pair[0])
+    assert (found.code, found.out.count("100 % of")) == (0, 2)

@@ -284,3 +284,14 @@ def test_numbers_too_large_for_float32_become_its_largest() -> None:
     text = "g (double[N,2] x) => (double[N,2] y) <double[2] w = {1e300, 2.}> { y = Min(x, w) }"
     model = canonicalise(network(text), "net")
     assert np.array_equal(next(iter(model.weights.values())), np.array([np.finfo(np.float32).max, 2], np.float32))
+
+
+@pytest.mark.parametrize("external", [False, True])
+def test_a_link_to_a_model_in_another_folder_is_read(external: bool, all_large: None, tmp_path: Path) -> None:
+    """As caches of downloaded models keep them: one folder of links, another of files."""
+    model = wide(8).replace(external=external)
+    write(model, tmp_path / "files" / "a.onnx")
+    (tmp_path / "links").mkdir()
+    for file in (tmp_path / "files").iterdir():
+        (tmp_path / "links" / file.name).symlink_to(file)
+    assert equal(read(tmp_path / "links" / "a.onnx").weights, model.weights)

@@ -9,7 +9,7 @@ from mnx.errors import MnxError
 from mnx.graphs.builder import Builder
 from mnx.graphs.model import Attribute, Model, Node, Port
 from mnx.graphs.shapes import shapes
-from mnx.train.lint import VERIFIED, undifferentiable
+from mnx.train.lint import VERIFIED, undifferentiable, untrainable
 from mnx.train.lowering import draw_masks, lowered
 from mnx.train.ort import Engine
 from mnx.train.settings import StepSettings
@@ -199,3 +199,17 @@ def test_lowering_leaves_its_argument_alone() -> None:
     assert model.nodes == nodes and model.weights.keys() == weights.keys()
     assert all(model.weights[name] is array for name, array in weights.items())
     assert "BatchNormalization" not in {node.op for node in changed.model.nodes}
+
+
+def test_the_refusal_names_an_op_once_with_its_first_node() -> None:
+    model = with_node("Elu")
+    again = Node("again", "Elu", model.nodes[-1].outputs, ("more",))
+    assert untrainable(model.replace(nodes=(*model.nodes, again))) == (
+        "Elu (node 'odd', the first of 2): its gradient has not been verified"
+    )
+
+
+def test_what_only_prepares_context_needs_no_gradient() -> None:
+    model = with_node("Relu")
+    measured = Node("measured", "Shape", (model.inputs[0].name,), ("sizes",))
+    assert untrainable(model.replace(nodes=(measured, *model.nodes))) == ""
