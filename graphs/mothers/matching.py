@@ -12,7 +12,7 @@ from mnx.graphs.model import Shape
 from mnx.graphs.mothers.kernels import common_window, window
 from mnx.graphs.ops.axes import Axes, Axis, Part, is_fixed, width_of
 from mnx.graphs.ops.rule import Interval, Role
-from mnx.graphs.trees.structure import Op, Parallel, Parameter, Series, Tangle, Unit, ops_of
+from mnx.graphs.trees.structure import Op, Parallel, Parameter, Series, Tangle, Unit, axis_text, ops_of
 
 
 class How(str, Enum):
@@ -36,7 +36,10 @@ def mismatch(left: Op, right: Op) -> str:
         if not alike(one, other):
             if is_fixed(one) and is_fixed(other):
                 return f"sizes {fixed_width(one)} and {fixed_width(other)} differ, which never change"
-            return "their widths are built differently"
+            return (
+                f"their widths are built differently, {axis_text(one)} and {axis_text(other)}: other layers tie them "
+                "(grouped convolutions, joined channels, heads)"
+            )
     theirs = {parameter.slot: parameter for parameter in right.parameters}
     if {slot for slot in left.site.parameters if _operand(left, slot)} != {
         slot for slot in right.site.parameters if _operand(right, slot)

@@ -116,7 +116,7 @@ def unlike(left: Unit, right: Unit) -> str:
     if isinstance(left, Tangle) and isinstance(right, Tangle):
         same = left.wiring == right.wiring and not any(map(mismatch, left.ops, right.ops))
         return "" if same else "tangles match only where all their ops do"
-    return f"{_kind(left)} is not {_kind(right)}"
+    return f"{_words(left)} {'are' if isinstance(left, Parallel) else 'is'} not {_words(right)}"
 
 
 class _Comparison:
@@ -265,6 +265,12 @@ def _ports_text(structure: Structure) -> str:
 def _sizes(axes: Axes) -> list[int | None]:
     """The axes that never change, None for those that may."""
     return [fixed_width(axis) if is_fixed(axis) else None for axis in axes]
+
+
+def _words(unit: Unit) -> str:
+    if isinstance(unit, Parallel):
+        return f"{len(unit.branches)} branches joined by {unit.join.op}"
+    return unit.op if isinstance(unit, Op) else "a tangle of ops"
 
 
 def _kind(unit: Unit) -> str:
