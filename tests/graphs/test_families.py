@@ -8,9 +8,11 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from math import gcd, prod
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 from exporters import Array, batches, export, outputs
 from families import FAMILIES
@@ -263,3 +265,13 @@ def test_wider_and_deeper_members_hatch(name: str, exporter: str, member: Read) 
 @pytest.mark.parametrize(("name", "exporter"), cases("hatch mixed", "mixed"))
 def test_members_of_several_exporters_hatch(name: str, exporter: str, member: Read) -> None:
     check_hatching(name, ensemble(name, member, MIXED))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["resnet", "mobilenet_v3", "vit", "bert"])
+def test_an_optimised_export_has_the_tree_of_the_plain_one(name: str, member: Read, tmp_path: Path) -> None:
+    optimizer = pytest.importorskip("onnxscript.optimizer")
+    net, plain = member(name, "script_eval", 0)
+    export(net, "script_eval", FAMILIES[name].inputs, tmp_path / "plain.onnx")
+    onnx.save(optimizer.optimize(onnx.load(tmp_path / "plain.onnx")), tmp_path / "optimised.onnx")
+    assert tree_of(describe(read(tmp_path / "optimised.onnx"))) == tree_of(describe(plain))

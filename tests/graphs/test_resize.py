@@ -20,7 +20,8 @@ from mnx.graphs.onnx_file import read
 from mnx.graphs.ops.axes import width_of
 from mnx.graphs.proto import to_proto
 from mnx.graphs.run import ALL, run
-from mnx.graphs.trees.describe import BATCH, describe
+from mnx.graphs.trees.describe import describe
+from mnx.graphs.trees.structure import BATCH
 from mnx.graphs.zoo.resnet import resnet
 from mnx.graphs.zoo.vgg import vgg
 
