@@ -74,9 +74,11 @@ def _system_text(ctx: click.Context, error: OSError) -> str:
 
 
 def _resumption(ctx: click.Context) -> str:
-    """How to go on; commands without a run folder have nothing to go on with."""
-    if "run" not in ctx.params:
+    """How to go on; commands that write no run, or have written no plan yet, have nothing to go on with."""
+    if "run" not in ctx.params or ctx.params.get("dry_run") or ctx.params.get("sweep"):
         return ""
+    if not (ctx.params["run"] / "plan.json").exists():  # as RunFolder.plan_file, which imports heavy libraries
+        return "; nothing was finished: the same command begins anew"
     again = " without --force" if ctx.params.get("force") else ""
     return (
         f"; what was finished is kept in {ctx.params['run']}: the same command{again} goes on from there and ends with "

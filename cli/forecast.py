@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import click
 
-from mnx.cli.output import Grid, Part, grid, large, number, percent, seconds
+from mnx.cli.output import Grid, Part, grid, large, number, percent, seconds, shortened
 from mnx.cluster import Clustering
 from mnx.forecast import ASSUMED, MEASURED, Epochs, Forecast, Price, forecast, passes_of
 from mnx.graphs.trees.counting import COUNTS, count
@@ -102,7 +102,7 @@ def sweep_parts(found: Sequence[Clustering], epochs: Epochs | None) -> list[Part
             number(_mothers(row)),
             percent(row.least_share, 0),
             percent(forecast(passes_of(row.clusters), epochs).total.share, 0),
-            " | ".join(" ".join(member.name for member in cluster.members) for cluster in row.clusters),
+            " | ".join(" ".join(shortened(member.name) for member in cluster.members) for cluster in row.clusters),
         )
     return [
         made,

@@ -58,7 +58,7 @@ def command(
 
 
 def _table(certificates: Mapping[str, Mapping[str, Any]]) -> Grid:
-    made = grid("member", "inputs", "?>examples", "mode", ">largest\ndifference", ">tolerance", "")
+    made = grid("~member", "inputs", "?>examples", "mode", ">largest\ndifference", ">tolerance", "")
     for name, certificate in certificates.items():
         for row, check in enumerate(certificate["checks"]):
             passed, binding = check["passed"], check["binding"]

@@ -83,7 +83,9 @@ class Commands(click.Group):
             _tell(error, bool(ctx.meta.get(JSON)))
             raise
         except KeyboardInterrupt:
-            click.echo("interrupted", err=True)
+            click.echo("Error: interrupted", err=True)
+            if ctx.meta.get(JSON):
+                speak("interrupted", INTERRUPTED)
             ctx.exit(INTERRUPTED)
 
 

@@ -81,12 +81,12 @@ def command(
         show(sweep_json(found, epochs), as_json, *sweep_parts(found, epochs))
         return
     with progress(quiet) as events:
-        proposal = propose(members, folder, events, tau, clusters, seed, force, counted)
+        proposal = propose(members, folder, events, tau, clusters, seed, force, counted, anew=dry_run)
         examples, known_rate = measured(folder)
         if data is not None or not proposal.standing:
             examples = examples_of(data, proposal.plan, train_limit) if data is not None else None
         plan = proposal.plan if dry_run else keep(proposal, folder, events.to(folder.events_file), force)
-    following = "the same without --dry-run" if dry_run else next_step(folder)
+    following = _real(proposal, folder, force) if dry_run else next_step(folder, data)
     expected = forecast(planned_passes(plan), epochs, examples, rate or known_rate)
     document = {
         "run": str(run),
@@ -115,6 +115,13 @@ def _trouble(plan: Plan, untrained: Mapping[str, str]) -> Iterator[Part]:
         break
     if len(plan.inputs) > 1:
         yield f"mnx cannot train networks of {len(plan.inputs)} inputs yet"
+
+
+def _real(proposal: Proposal, folder: RunFolder, force: bool) -> str:
+    """What to call after a dry run."""
+    taken = folder.plan_file.exists() and not (proposal.standing or force)
+    place = f"; {folder.path} holds another run: choose another folder with -o, or replace it with --force"
+    return "the same without --dry-run" + (place if taken else "")
 
 
 def plan_parts(plan: Plan) -> list[Part]:
@@ -146,7 +153,7 @@ def _shared(plan: Plan) -> bool:
 
 
 def _clusters(plan: Plan) -> Grid:
-    made = grid("network", ">parameters", ">multiply-adds", ">from\nmother", "inserted ops")
+    made = grid("~network", ">parameters", ">multiply-adds", ">from\nmother", "inserted ops")
     for cluster in plan.clusters:
         made.add(cluster.name, number(cluster.parameters), large(cluster.multiply_adds), "mother", style="bold")
         for name in cluster.members:

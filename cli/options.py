@@ -39,7 +39,7 @@ def planning_options(function: F) -> F:
     return _all(
         click.option(
             "--tau",
-            type=float,
+            type=click.FloatRange(min=0, min_open=True, max=1),
             metavar="SHARE",
             help="Fewest clusters whose mother has at least this share of every member.  [default: 0.5]",
         ),

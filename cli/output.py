@@ -29,6 +29,9 @@ LARGE: Final = ((1e18, "E"), (1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (
 LEAST: Final = 12
 """Characters that a shortened cell keeps at least."""
 
+BRANCHES: Final = "│├└┌ "
+"""What `branch` and trees put before a name."""
+
 WRAPPED: Final = 24
 """Columns that a cell which may be wrapped wants at most."""
 
@@ -101,7 +104,16 @@ class Grid:
 
 
 def _shortened(cell: str, limit: int | None) -> str:
-    return cell if limit is None or len(cell) <= limit else "…" + cell[len(cell) - limit + 1 :]
+    return cell if limit is None else shortened(cell, limit)
+
+
+def shortened(text: str, limit: int = WRAPPED) -> str:
+    """A text of at most `limit` characters: it loses its beginning, but not the branch that stands before it."""
+    if len(text) <= limit:
+        return text
+    name = text.lstrip(BRANCHES)
+    front = text[: len(text) - len(name)] + "…"
+    return front + name[len(name) - limit + len(front) :]
 
 
 Part: TypeAlias = "str | Text | Grid"

@@ -36,7 +36,7 @@ def _networks(document: Mapping[str, Any]) -> Grid:
     compare, members = document["compare"], document["members"]["networks"]
     scratch = document[compare]["networks"] if compare else {}
     headers = [
-        "network",
+        "~network",
         ">parameters",
         ">from\nmother",
         ">hatched\naccuracy",

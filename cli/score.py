@@ -63,7 +63,7 @@ def _file_parts(document: Mapping[str, Any]) -> list[Part]:
 
 
 def _table(document: Mapping[str, Any]) -> Grid:
-    made = grid("model", ">accuracy", ">NLL", ">ECE")
+    made = grid("~model", ">accuracy", ">NLL", ">ECE")
     rows = dict(document["files"])
     if document["ensemble"]:
         rows["all, averaged"] = document["ensemble"]["averaged"]

@@ -12,10 +12,11 @@ from mnx.cli.errors import Command
 from mnx.cli.options import json_option
 from mnx.cli.output import Grid, grid, large, number, shape_text, show
 from mnx.graphs import onnx_file
+from mnx.graphs.model import Port
 from mnx.graphs.proto import inputs_before_entry
 from mnx.graphs.trees.describe import describe
-from mnx.graphs.trees.structure import Op, Parallel, Series, Structure, Tangle
-from mnx.graphs.trees.structure_json import axes_text, kernel_of, sizes, structure_json, tied_axes, trained_count
+from mnx.graphs.trees.structure import Op, Parallel, Series, Structure, Tangle, output_sizes
+from mnx.graphs.trees.structure_json import axes_text, kernel_of, structure_json, tied_axes, trained_count
 
 
 @click.command(cls=Command)
@@ -32,15 +33,16 @@ def command(model: Path, as_json: bool) -> None:
       mnx show members/P64.onnx
     """
     read = onnx_file.read(model)
-    structure = describe(read)
+    structure, given = describe(read), inputs_before_entry(read)
     document = {
         **structure_json(structure),
+        "given": [{"name": port.name, "dtype": port.dtype, "shape": list(port.shape)} for port in given],
         "entry": [node.op for node in read.entry],
         "head": [node.op for node in read.head],
         "metadata": dict(read.metadata),
         "changes": list(read.changes),
     }
-    ports = ", ".join(f"'{port.name}' {port.dtype} {shape_text(port.shape)}" for port in read.inputs)
+    ports = ", ".join(map(_port_text, given, read.inputs))
     headline = (
         f"{read.name}: {number(structure.parameter_count)} trained parameters, {large(structure.cost)} multiply-adds; "
         f"{'input' if len(read.inputs) == 1 else 'inputs'} {ports}"
@@ -48,9 +50,16 @@ def command(model: Path, as_json: bool) -> None:
     changes = [Text(f"changed while reading: {change}") for change in read.changes]
     head = [Text(f"behind the logits: {', '.join(node.op for node in read.head)}")] if read.head else []
     if read.entry:
-        port = inputs_before_entry(read)[0]
-        head.append(Text(f"in front of it: {', '.join(node.op for node in read.entry)} of {shape_text(port.shape)}"))
+        head.append(
+            Text(f"in front of it: {', '.join(node.op for node in read.entry)} of {shape_text(given[0].shape)}")
+        )
     show(document, as_json, Text(headline), _tree(structure), *head, _groups(structure), *changes)
+
+
+def _port_text(given: Port, port: Port) -> str:
+    """An input as the user gives it, and how the network reads it where that differs."""
+    text = f"'{given.name}' {given.dtype} {shape_text(given.shape)}"
+    return text if given.shape == port.shape else f"{text}, read as {shape_text(port.shape)}"
 
 
 def _tree(structure: Structure) -> Grid:
@@ -63,8 +72,8 @@ def _tree(structure: Structure) -> Grid:
         made.add(
             prefix + op.op,
             op.name,
-            " ".join(axis for axis in axes_text(op.output) if "g" in axis),
-            shape_text(sizes(op)),
+            " ".join(axis for axis in axes_text(op) if "g" in axis),
+            shape_text(output_sizes(op)),
             shape_text(kernel_of(op)),
             number(count) if count else "",
             large(cost) if cost else "",

@@ -84,7 +84,7 @@ def _row(training: Training) -> dict[str, float]:
 
 
 def _table(stage: str, done: dict[str, Training]) -> Grid:
-    made = grid(stage, ">epochs", ">time", ">multiply-adds", ">validation\naccuracy", "?>validation\nloss")
+    made = grid(f"~{stage}", ">epochs", ">time", ">multiply-adds", ">validation\naccuracy", "?>validation\nloss")
     for name, training in done.items():
         last = training.epochs[-1]
         made.add(

@@ -13,7 +13,7 @@ def did_you_mean(wrong: str, known: Iterable[str]) -> str:
 
 
 def one_line(error: BaseException) -> str:
-    """What another library's error says, in one line: the innermost cause where it names one."""
+    """What another library's error says, in one line without full stop: the innermost cause where it names one."""
     while error.__cause__ is not None:
         error = error.__cause__
-    return " ".join(str(error).split())
+    return " ".join(str(error).split()).rstrip(". ")

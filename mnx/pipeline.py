@@ -29,14 +29,14 @@ DEFAULT_RUN = Path("mnx-run")
 """The run folder of commands that name none."""
 
 
-def next_step(run: RunFolder) -> str:
-    """The command that goes on from where a run stands."""
+def next_step(run: RunFolder, data: str | None = None) -> str:
+    """The command that goes on from where a run stands; `data` is what to train with where the run does not say."""
     place = "" if run.path == DEFAULT_RUN else f" -o {shlex.quote(str(run.path))}"
     if not run.plan_file.exists():
         return f"mnx mother members/*.onnx{place}"
     plan = run.plan()
     if _untrained(run, plan, "mothers"):
-        return f"mnx train{place}" + ("" if run.settings_file.exists() else " --data D")
+        return f"mnx train{place}" + ("" if run.settings_file.exists() else f" --data {shlex.quote(data or 'D')}")
     if not _hatched(run, plan):
         return f"mnx hatch{place}"
     if _untrained(run, plan, "members"):

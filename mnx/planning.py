@@ -54,6 +54,7 @@ def propose(
     seed: int | None = None,
     force: bool = False,
     counted: str | None = None,
+    anew: bool = False,
 ) -> Proposal:
     """Plan a run without writing anything; the plan that stands in the run folder where it is for the same members.
 
@@ -66,6 +67,7 @@ def propose(
         seed: of all that is drawn in this run; None for the standing plan's, or 0.
         force: do not look at the plan that stands there.
         counted: what shares are shares of; None for the standing plan's, or all trained parameters.
+        anew: where the folder holds another run, plan as if it were empty, for a proposal that is not kept.
 
     Raises:
         GraphError: a file cannot be read, or has no mother with itself.
@@ -75,7 +77,12 @@ def propose(
     names = [path.stem for path in files]
     if run.plan_file.exists() and not force:
         hashes = dict(zip(names, map(file_hash, files), strict=True))
-        standing = _standing(run, hashes, {"tau": tau, "clusters": clusters, "seed": seed, "count": counted})
+        try:
+            standing = _standing(run, hashes, {"tau": tau, "clusters": clusters, "seed": seed, "count": counted})
+        except MnxError:
+            if anew:
+                return propose(paths, run, events, tau, clusters, seed, True, counted)
+            raise
         if all(run.start_file("mothers", cluster.name).exists() for cluster in standing.clusters):
             return Proposal(standing, {}, ())
         tau, clusters, seed, counted = standing.tau, standing.clusters_asked, standing.seed, standing.counted
@@ -138,7 +145,10 @@ def _checked(paths: Sequence[Path], run: RunFolder) -> list[Path]:
         raise MnxError("no members: give at least one .onnx file")
     repeated = [stem for stem, count in Counter(path.stem for path in paths).items() if count > 1]
     if repeated:
-        raise MnxError(f"two members are called '{repeated[0]}': file names without .onnx must differ, rename one")
+        alike = " and ".join(str(path) for path in paths if path.stem == repeated[0])
+        raise MnxError(
+            f"two members are called '{repeated[0]}': {alike}; file names without .onnx must differ, rename one"
+        )
     for path in paths:
         if not path.is_file():
             onnx_file.read(path)  # says what is wrong

@@ -48,7 +48,10 @@ def in_float32(graph: onnx.GraphProto, constants: dict[str, Array]) -> tuple[Pre
     most = weights.most_common(1)[0][0] if weights else ends[0] or "float32"
     precision = Precision(most, ends[0] or most, ends[1] or most)
     odd = sorted({most, *weights, *filter(None, ends)} - {"float32"})
-    change = f"{', '.join(odd)} read as float32; `write(..., precision='original')` gives {precision} again"
+    change = (
+        f"{', '.join(odd)} read as float32, in which mnx trains and writes; members it writes note {precision} as "
+        "'precision' in their metadata"
+    )
     return precision, (change,) if odd else ()
 
 

@@ -23,8 +23,8 @@ from mnx.graphs.mothers.mother import embed
 from mnx.graphs.ops.axes import Axis, is_fixed, width_of
 from mnx.graphs.ops.rule import Kind, Role
 from mnx.graphs.run import Batch, run
-from mnx.graphs.trees.describe import BATCH, describe
-from mnx.graphs.trees.structure import Op, Parameter, Structure
+from mnx.graphs.trees.describe import describe
+from mnx.graphs.trees.structure import BATCH, Op, Parameter, Structure
 from mnx.graphs.verify import Certificate, Same, certify
 
 SPLITS = ("random", "equal")

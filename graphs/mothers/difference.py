@@ -17,16 +17,19 @@ from mnx.graphs.mothers.kernels import window
 from mnx.graphs.mothers.mother import embed, mother_of
 from mnx.graphs.mothers.parting import Pair, pairs_of, parting
 from mnx.graphs.ops.axes import is_fixed
-from mnx.graphs.trees.structure import Op, Parallel, Series, Structure, Tangle, ops_of
+from mnx.graphs.trees.structure import Op, Parallel, Series, Structure, Tangle, batch_axes, ops_of, size_text
 
 
 @dataclass(frozen=True)
 class Side:
-    """An op as one network has it: the sizes of its channel axes (of all where none can change), its kernel."""
+    """An op as one network has it: the sizes of its channel axes (of all where none can change), its kernel.
+
+    A size is `n` or `2n` where it is the batch, or a multiple of it.
+    """
 
     node: str
     op: str
-    widths: Shape
+    widths: tuple[int | str, ...]
     kernel: Shape
     parameters: int
 
@@ -171,8 +174,9 @@ def _single(pair: Pair, depth: int) -> Iterator[Row]:
 
 def _both(left: Op, right: Op, depth: int, join: bool) -> Row:
     one, other = _side(left), _side(right)
-    least = tuple(map(min, one.widths, other.widths)), tuple(map(min, one.kernel, other.kernel))
-    return Row(depth, join, one, other, replace(one, node="", widths=least[0], kernel=least[1], parameters=0))
+    widths = tuple(map(size_text, map(min, _widths(left), _widths(right))))
+    kernel = tuple(map(min, one.kernel, other.kernel))
+    return Row(depth, join, one, other, replace(one, node="", widths=widths, kernel=kernel, parameters=0))
 
 
 def _walk(series: Series, depth: int) -> Iterator[tuple[int, bool, Op]]:
@@ -197,7 +201,14 @@ def _last(unit: Op | Parallel | Tangle) -> Side:
 
 
 def _side(op: Op) -> Side:
-    sizes = [size for size, axis in zip(op.site.outputs[0], op.output, strict=True) if not is_fixed(axis)]
     found = window(op)
     count = sum(prod(parameter.shape) for parameter in op.parameters if parameter.kind.trained)
-    return Side(op.name, op.op, tuple(sizes) or op.shape, found.size if found else (), count)
+    return Side(op.name, op.op, tuple(map(size_text, _widths(op))), found.size if found else (), count)
+
+
+def _widths(op: Op) -> Shape:
+    shape = op.site.outputs[0]
+    return (
+        tuple(size for size, axis in zip(shape, op.output, strict=True) if not is_fixed(axis))
+        or shape[batch_axes(shape) :]
+    )

@@ -12,7 +12,7 @@ from mnx.graphs.model import Shape
 from mnx.graphs.mothers.kernels import common_window, window
 from mnx.graphs.ops.axes import Axes, Axis, Part, is_fixed, width_of
 from mnx.graphs.ops.rule import Interval, Role
-from mnx.graphs.trees.structure import Op, Parallel, Parameter, Series, Tangle, Unit, axis_text, ops_of
+from mnx.graphs.trees.structure import Op, Parallel, Parameter, Series, Tangle, Unit, axis_text, ops_of, size_text
 
 
 class How(str, Enum):
@@ -35,7 +35,7 @@ def mismatch(left: Op, right: Op) -> str:
     for one, other in zip(left.output[1:], right.output[1:], strict=True):
         if not alike(one, other):
             if is_fixed(one) and is_fixed(other):
-                return f"sizes {fixed_width(one)} and {fixed_width(other)} differ, which never change"
+                return f"sizes {size_text(fixed_width(one))} and {size_text(fixed_width(other))} differ, which never change"
             return (
                 f"their widths are built differently, {axis_text(one)} and {axis_text(other)}: other layers tie them "
                 "(grouped convolutions, joined channels, heads)"

@@ -14,10 +14,7 @@ from mnx.graphs.shapes import shapes
 from mnx.graphs.trees.flow import SOURCE, Flow, flow_of
 from mnx.graphs.trees.series import Fork, Skeleton, skeleton_of
 from mnx.graphs.trees.series import Tangle as TangledNodes
-from mnx.graphs.trees.structure import Op, Parallel, Parameter, Series, Structure, Tangle, Unit
-
-BATCH = 104729
-"""The batch size that structure is read at: a large prime, so that no width is ever a multiple of it."""
+from mnx.graphs.trees.structure import BATCH, Op, Parallel, Parameter, Series, Structure, Tangle, Unit
 
 
 def describe(model: Model) -> Structure:

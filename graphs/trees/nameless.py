@@ -18,8 +18,7 @@ from hashlib import sha256
 from mnx.graphs.model import Array
 from mnx.graphs.mothers.kernels import window
 from mnx.graphs.ops.axes import Axes, Axis
-from mnx.graphs.trees.describe import BATCH
-from mnx.graphs.trees.structure import Op, Parallel, Parameter, Series, Structure, Tangle, Unit
+from mnx.graphs.trees.structure import Op, Parallel, Parameter, Series, Structure, Tangle, Unit, size_text
 from mnx.graphs.trees.tree import (
     Tree,
     TreeOp,
@@ -208,14 +207,11 @@ def _axes(axes: Axes, groups: Mapping[int, str]) -> tuple[str, ...]:
 def _axis(axis: Axis, groups: Mapping[int, str]) -> str:
     words = []
     for part in axis:
-        size = part.outer * part.inner
         if part.group is not None:
-            factors = (part.outer, groups[part.group], part.inner)
+            factors = (size_text(part.outer), groups[part.group], size_text(part.inner))
             words.append("*".join(str(factor) for factor in factors if factor != 1))
-        elif size % BATCH:
-            words.append(str(size))
         else:
-            words.append("n" if size == BATCH else f"n*{size // BATCH}")
+            words.append(str(size_text(part.outer * part.inner)))
     return "+".join(words)
 
 

@@ -15,6 +15,9 @@ from mnx.graphs.model import Attribute, Port, Shape
 from mnx.graphs.ops.axes import Axes, Part
 from mnx.graphs.ops.rule import Kind, Role, Rule, Site
 
+BATCH = 104729
+"""The batch size that structure is read at: a large prime, so that no width is ever a multiple of it."""
+
 
 @dataclass(frozen=True)
 class Parameter:
@@ -183,15 +186,33 @@ def axis_text(axis: tuple[Part, ...]) -> str:
     words = []
     for part in axis:
         if part.group is None:
-            words.append(str(part.outer * part.inner))
+            words.append(str(size_text(part.outer * part.inner)))
         else:
             factors = (
-                str(part.outer) if part.outer != 1 else "",
+                str(size_text(part.outer)) if part.outer != 1 else "",
                 f"g{part.group}",
-                str(part.inner) if part.inner != 1 else "",
+                str(size_text(part.inner)) if part.inner != 1 else "",
             )
             words.append("*".join(factor for factor in factors if factor))
     return "+".join(words)
+
+
+def size_text(size: int) -> int | str:
+    """A size for people: itself, but `n` where it is the batch and `2n` where it is twice the batch."""
+    if not size or size % BATCH:
+        return size
+    return "n" if size == BATCH else f"{size // BATCH}n"
+
+
+def output_sizes(op: Op) -> list[int | str]:
+    """The sizes of an op's output for people: without the batch where that is axis 0, `n` where it stands elsewhere."""
+    shape = op.site.outputs[0]
+    return [size_text(size) for size in shape[batch_axes(shape) :]]
+
+
+def batch_axes(shape: Shape) -> int:
+    """How many axes at the front of a shape are the batch: 1, or 0 where it stands elsewhere."""
+    return int(shape[:1] == (BATCH,))
 
 
 def _product(shape: Shape) -> int:

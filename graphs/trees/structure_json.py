@@ -10,11 +10,18 @@ from math import prod
 from typing import Any
 
 from mnx.graphs.errors import GraphError
-from mnx.graphs.mothers.matching import fixed_width
-from mnx.graphs.ops.axes import Axes, is_fixed
-from mnx.graphs.trees.describe import BATCH
 from mnx.graphs.trees.nameless import tree_of
-from mnx.graphs.trees.structure import Op, Parallel, Series, Structure, Tangle, Unit, axis_text
+from mnx.graphs.trees.structure import (
+    Op,
+    Parallel,
+    Series,
+    Structure,
+    Tangle,
+    Unit,
+    axis_text,
+    batch_axes,
+    output_sizes,
+)
 from mnx.graphs.trees.tree import Tree, tree_of_json
 
 
@@ -57,8 +64,8 @@ def op_json(op: Op) -> dict[str, Any]:
     return {
         "op": op.op,
         "node": op.name,
-        "output": sizes(op),
-        "axes": axes_text(op.output),
+        "output": output_sizes(op),
+        "axes": axes_text(op),
         **({"kernel": list(kernel)} if kernel else {}),
         "parameters": [
             {"name": p.name, "kind": p.kind.value, "shape": list(p.shape), "axes": [axis_text(axis) for axis in p.axes]}
@@ -69,21 +76,9 @@ def op_json(op: Op) -> dict[str, Any]:
     }
 
 
-def sizes(op: Op) -> list[int | str]:
-    """The output's shape without its first axis; the batch, where it stands elsewhere, is 'n' or 'n*16'."""
-    return [size if size % BATCH else _batch_text(size) for size in op.shape]
-
-
-def axes_text(axes: Axes) -> list[str]:
-    """Axes as text, without the batch."""
-    widths = [fixed_width(axis) if is_fixed(axis) else 1 for axis in axes[1:]]
-    return [
-        axis_text(axis) if width % BATCH else _batch_text(width) for axis, width in zip(axes[1:], widths, strict=True)
-    ]
-
-
-def _batch_text(size: int) -> str:
-    return "n" if size == BATCH else f"n*{size // BATCH}"
+def axes_text(op: Op) -> list[str]:
+    """The axes of an op's output as text, one for each of its `output_sizes`."""
+    return [axis_text(axis) for axis in op.output[batch_axes(op.site.outputs[0]) :]]
 
 
 def kernel_of(op: Op) -> tuple[int, ...]:

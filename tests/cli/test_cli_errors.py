@@ -63,7 +63,8 @@ def test_members_that_cannot_be_read_or_do_not_fit(stage: str, call: Call, membe
     twin = tmp_path / "twin" / members[0].name
     twin.parent.mkdir()
     twin.write_bytes(members[0].read_bytes())
-    refused(call, tmp_path, (stage, members[0], twin, *options), "two members are called")
+    said = f"two members are called '{twin.stem}': {members[0]} and {twin}"
+    refused(call, tmp_path, (stage, members[0], twin, *options), said)
 
 
 def test_data_that_do_not_fit(call: Call, members: list[Path], tmp_path: Path) -> None:
@@ -86,10 +87,61 @@ def test_data_are_checked_by_every_stage_that_trains(call: Call, members: list[P
 
 def test_settings_out_of_range(call: Call, members: list[Path], tmp_path: Path) -> None:
     begin = ("run", *members, *RUN)
-    refused(call, tmp_path, (*begin, "--tau", "1.5"), "tau = 1.5")
     refused(call, tmp_path, (*begin, "--clusters", "4"), "4 clusters of 3 members")
     refused(call, tmp_path, (*begin, "--set", "moment=0.9"), "unknown key 'moment'")
     refused(call, tmp_path, (*begin, "--set", "momentum=1"), "momentum = 1")
+
+
+@pytest.mark.parametrize("option", [("--tau", "1.5"), ("--tau", "0"), ("--clusters", "0")])
+@pytest.mark.parametrize("stage", ["mother", "run"])
+def test_shares_and_numbers_that_cannot_be_are_wrong_usage(
+    stage: str, option: tuple[str, str], call: Call, members: list[Path], tmp_path: Path
+) -> None:
+    found = call(stage, *members, *option, "--json")
+    assert found.code == 2
+    assert "is not in the range" in json.loads(found.out)["error"]
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_dry_run_is_not_refused_where_another_run_stands(call: Call, members: list[Path], tmp_path: Path) -> None:
+    assert call("mother", *members[:2], "-q").code == 0
+    before = contents(tmp_path)
+    other_members = call("mother", *members, "--dry-run", "-q")
+    other_tau = call("mother", *members[:2], "--tau", "1", "--dry-run", "-q")
+    for found in (other_members, other_tau):
+        assert found.code == 0
+        assert "mnx-run holds another run: choose another folder with -o" in " ".join(found.out.split())
+    assert "3 members in" in other_members.out and "tau = 1.0" in other_tau.out
+    assert "another run" not in call("mother", *members[:2], "--dry-run", "-q").out
+    assert contents(tmp_path) == before
+
+
+@pytest.mark.parametrize("option", [(), ("--dry-run",), ("--sweep",)])
+def test_an_interrupt_before_anything_is_written_promises_nothing(
+    option: tuple[str, ...], call: Call, members: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*rest: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("mnx.planning.stand_in", interrupted)
+    found = call("mother", *members, *option, "-q", "--json")
+    document = json.loads(found.out)
+    assert found.code == document["exit_code"] == 130
+    assert found.err == f"Error: {document['error']}\n"
+    assert document["error"].startswith("interrupted")
+    assert "kept" not in document["error"]
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_interrupt_before_a_command_begins_is_a_message_too(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*rest: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("mnx.cli.main.Commands.resolve_command", interrupted)
+    found = call("zoo", "--json")
+    assert found.code == 130
+    assert found.err == "Error: interrupted\n"
+    assert json.loads(found.out) == {"error": "interrupted", "exit_code": 130}
 
 
 def test_a_device_that_is_not_there(

@@ -6,7 +6,12 @@ from pathlib import Path
 import pytest
 from calling import Call
 
+from mnx.cli.output import shortened
+
 WIDTHS = pytest.mark.parametrize("width", [80, 120])
+
+
+LONG = "a_very_long_name_that_a_framework_has_given_" * 2
 
 
 def words(text: str) -> str:
@@ -102,3 +107,33 @@ def test_the_sweep_shows_what_every_tau_gives(
     assert len(shown) == len(rows)
     for text, row in zip(shown, rows, strict=True):
         assert row["above"] < float(text) <= row["tau"]
+
+
+@WIDTHS
+def test_long_names_are_shortened_and_stay_on_one_line(
+    width: int, call: Call, members: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(width))
+    files = [tmp_path / f"{LONG}{path.name}" for path in members]
+    for path, file in zip(members, files, strict=True):
+        file.write_bytes(path.read_bytes())
+    begin = ("run", *files, "--data", "digits", "--epochs", "2", "-q", "--compare", "independent")
+    for out in (call("mother", *files, "--dry-run", "-q").out, call(*begin).out):
+        assert all(len(line) <= width for line in out.splitlines())
+        for path in members:
+            (line,) = (line for line in out.splitlines() if path.stem in line.split("  ")[0].split("_"))
+            assert line.startswith(("├ …", "└ …")) and "%" in line
+    swept = call("mother", *files, "--sweep", "-q").out
+    assert all(len(line) <= width for line in swept.splitlines())
+    assert f"{shortened(LONG + 'P64')}" in swept
+
+
+def test_a_name_loses_its_beginning_and_keeps_its_branch() -> None:
+    assert shortened("│ ├ features.10.Conv", 12) == "│ ├ …10.Conv"
+    assert shortened("├ P64", 12) == "├ P64"
+    assert shortened("features.10.Conv", 8) == "…10.Conv"
+
+
+def test_the_next_command_has_the_data_that_were_given(call: Call, members: list[Path], tmp_path: Path) -> None:
+    assert "next: mnx train -o r --data digits" in call("mother", *members, "--data", "digits", "-o", "r", "-q").out
+    assert "next: mnx train --data D" in call("mother", *members, "-q").out

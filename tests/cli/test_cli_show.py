@@ -5,6 +5,8 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import onnx
+import onnx.parser
 import pytest
 from calling import Call
 from rich.console import Console
@@ -15,6 +17,7 @@ from mnx.cli.progress import Bar
 from mnx.errors import MnxError
 from mnx.graphs import onnx_file
 from mnx.graphs.ops.table import RULES
+from mnx.graphs.trees.structure import BATCH
 from mnx.graphs.zoo.ensembles import ENSEMBLES, ensemble
 
 
@@ -98,6 +101,44 @@ def test_show_says_what_a_model_is_without_names(call: Call, tmp_path: Path) -> 
         onnx_file.write(ensemble("resnet", seed=seed)[0], tmp_path / f"R{seed}.onnx")
     trees = [json.loads(call("show", f"R{seed}.onnx", "--json").out)["tree"] for seed in (1, 2)]
     assert trees[0] == trees[1]
+
+
+def written(folder: Path, text: str) -> Path:
+    onnx.save(onnx.parser.parse_model(f'<ir_version: 10, opset_import: ["" : 21]> net {text}'), folder / "net.onnx")
+    return folder / "net.onnx"
+
+
+TURNED = f"""(float[n, 5, 3] x) => (float[n, 2] y)
+<float[1, 6, 3] w = {{{", ".join(map(str, range(18)))}}}, float[1, 6, 2] r = {{{", ".join(map(str, range(12)))}}},
+ int64[1] zero = {{0}}, float[2, 2] v = {{1, 2, 3, 4}}, float[2] b = {{1, 2}}>
+{{ t = Transpose<perm = [1, 0, 2]>(x) all, last = GRU<hidden_size = 2>(t, w, r) h = Squeeze(last, zero)
+   y = Gemm<transB = 1>(h, v, b) }}"""
+"""Its batch stands at axis 1 until the end."""
+
+
+def test_the_batch_is_n_where_it_is_not_the_first_axis(call: Call, tmp_path: Path) -> None:
+    path = written(tmp_path, TURNED)
+    out = call("show", path).out
+    assert "5xnx3" in out
+    document = json.loads(call("show", path, "--json").out)
+    shapes = {unit["op"]: (unit["output"], unit["axes"]) for unit in document["series"]}
+    assert shapes["Transpose"] == ([5, "n", 3], ["5", "n", "3"])
+    assert shapes["Gemm"] == ([2], ["2"])
+    compared = call("diff", path, path)
+    assert "5xnx3" in compared.out
+    everything = out + json.dumps(document) + compared.out + call("diff", path, path, "--json").out
+    assert str(BATCH) not in everything
+
+
+def test_show_says_the_input_that_the_user_gives(call: Call, tmp_path: Path) -> None:
+    text = """(float[n, 8, 6, 3] image) => (float[n, 2] y)
+    <float[2, 3, 1, 1] w = {1, 2, 3, 4, 5, 6}, float[2] b = {1, 2}>
+    { t = Transpose<perm = [0, 3, 1, 2]>(image) c = Conv(t, w, b) p = GlobalAveragePool(c) y = Flatten(p) }"""
+    path = written(tmp_path, text)
+    assert "input 'image' float32 8x6x3, read as 3x8x6" in call("show", path).out
+    assert json.loads(call("show", path, "--json").out)["given"] == [
+        {"name": "image", "dtype": "float32", "shape": [8, 6, 3]}
+    ]
 
 
 def test_zoo_lists_and_writes(call: Call, tmp_path: Path) -> None:

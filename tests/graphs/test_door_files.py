@@ -225,7 +225,7 @@ def test_a_model_in_another_float_type_is_read_and_returned(name: str, tmp_path:
     assert model.precision == Precision(name, name, name)
     assert {array.dtype.name for array in model.weights.values()} == {"float32"}
     assert [port.dtype for port in (*model.inputs, *model.outputs)] == ["float32", "float32"]
-    assert any(name in change for change in model.changes)
+    assert any(name in change and "write(" not in change for change in model.changes)
     x = np.random.default_rng(0).standard_normal((3, 3, 4, 4))
     given = x.astype(helper.tensor_dtype_to_np_dtype(proto.graph.input[0].type.tensor_type.elem_type))
     expected = ReferenceEvaluator(proto).run(None, {"x": given})[0].astype(np.float32)
