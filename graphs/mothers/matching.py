@@ -12,7 +12,17 @@ from mnx.graphs.model import Shape
 from mnx.graphs.mothers.kernels import common_window, window
 from mnx.graphs.ops.axes import Axes, Axis, Part, is_fixed, width_of
 from mnx.graphs.ops.rule import Interval, Role
-from mnx.graphs.trees.structure import Op, Parallel, Parameter, Series, Tangle, Unit, axis_text, ops_of, size_text
+from mnx.graphs.trees.structure import (
+    Op,
+    Parallel,
+    Parameter,
+    Series,
+    Tangle,
+    Unit,
+    axis_text,
+    ops_of,
+    size_text,
+)
 
 
 class How(str, Enum):
