@@ -45,7 +45,8 @@ def mismatch(left: Op, right: Op) -> str:
     for one, other in zip(left.output[1:], right.output[1:], strict=True):
         if not alike(one, other):
             if is_fixed(one) and is_fixed(other):
-                return f"sizes {size_text(fixed_width(one))} and {size_text(fixed_width(other))} differ, which never change"
+                sizes = [size_text(fixed_width(axis)) for axis in (one, other)]
+                return f"sizes {sizes[0]} and {sizes[1]} differ, which never change"
             return (
                 f"their widths are built differently, {axis_text(one)} and {axis_text(other)}: other layers tie them "
                 "(grouped convolutions, joined channels, heads)"
