@@ -17,6 +17,7 @@ from mnx.graphs.canonical.draft import SMALL, Draft, live
 from mnx.graphs.canonical.fused import MICROSOFT, expand_fused
 from mnx.graphs.canonical.precision import in_float32
 from mnx.graphs.canonical.refusals import refuse_foreign, refuse_inputs
+from mnx.graphs.canonical.sequences import resolve_sequences
 from mnx.graphs.canonical.versions import converted
 from mnx.graphs.errors import GraphError
 from mnx.graphs.model import OPSET, Array
@@ -53,6 +54,7 @@ def opened(model: ir.Model, name: str) -> Draft:
         raise GraphError(f"{name} is damaged ({one_line(error)}): export or copy it again") from error
     changes = [*_drop_statistics(proto.graph), *_name_by_domain(proto, version), *resolve_branches(proto)]
     graph = proto.graph
+    resolve_sequences(graph)
     kept = live(graph.node, [value.name for value in graph.output])
     del graph.node[:]
     graph.node.extend(kept)

@@ -45,7 +45,6 @@ MIXED = ("script_eval", "dynamo", "script_preserve")
 """Which exporter writes which member of an ensemble from several."""
 
 _RECURRENT = "hidden sizes of recurrent layers do not grow yet"
-_LISTS = "dynamo without optimisation writes lists of tensors for chunk()"
 _PACKED = "nn.MultiheadAttention packs batch and heads in one axis, which exporters transpose each in its own way"
 _SHUFFLE = "a channel shuffle ties widths to products that must be built alike"
 _HEADS = "heads of another size are left out of the mother where queries, keys and values are one layer"
@@ -53,13 +52,12 @@ _DENSE = "a further layer of a dense block cannot be put in yet"
 _FOLDED = "dynamo folds BatchNormalization into a linear layer, TorchScript does not"
 
 KNOWN: dict[str, dict[str, str]] = {
-    "read": {"shufflenet-dynamo_raw": _LISTS},
-    "structure": {"shufflenet-dynamo_raw": _LISTS},
+    "read": {},
+    "structure": {},
     "weights": {},
     "agree": {
         **dict.fromkeys(("encoder-dynamo", "encoder-dynamo_raw"), _PACKED),
         **dict.fromkeys(("encoder_norm_first-dynamo", "encoder_norm_first-dynamo_raw"), _PACKED),
-        "shufflenet-dynamo_raw": _LISTS,
         "mlp_norm-dynamo": _FOLDED,
     },
     "twins": {},

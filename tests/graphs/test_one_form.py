@@ -10,6 +10,7 @@ from reading import network, preserved
 from rewriting import rewritten
 
 from mnx.graphs.canonical.canonicalise import canonicalise
+from mnx.graphs.errors import GraphError
 from mnx.graphs.model import Model
 
 NUMBERS = """two = Constant<value_float = 2.0>() third = Constant<value = float[1,1] {0.3333333}>()
@@ -297,3 +298,30 @@ def test_a_softplus_that_is_linear_from_a_threshold_on_is_a_softplus() -> None:
     }"""
     rewritten(text, "Gemm Softplus")
     rewritten(text.replace("{20.0}", "{2.0}"), "Gemm Greater Softplus Where")
+
+
+@pytest.mark.parametrize(("sizes", "second"), [("int64 {2}", "[2:4]"), ("int64[2] {1, 3}", "[1:4]")])
+def test_pieces_of_a_list_are_slices(sizes: str, second: str) -> None:
+    text = f"""
+    net (float[batch, 3] x, float[4, 3] w) => (float[batch, 6] y) {{
+        a = Gemm <transB = 1> (x, w)
+        sizes = Constant <value = {sizes}> ()
+        pieces = SplitToSequence <axis = 1> (a, sizes)
+        zero = Constant <value = int64 {{0}}> ()
+        one = Constant <value = int64 {{1}}> ()
+        first = SequenceAt (pieces, zero)
+        second = SequenceAt (pieces, one)
+        y = Concat <axis = 1> (second, first, {"second" if second == "[2:4]" else "first, first"})
+    }}"""
+    rewritten(text, "Gemm Slice Slice Concat")
+
+
+def test_a_list_whose_places_are_computed_is_refused() -> None:
+    text = """
+    net (float[batch, 4] x, int64 xk) => (float[batch, 2] y) {
+        sizes = Constant <value = int64 {2}> ()
+        pieces = SplitToSequence <axis = 1> (x, sizes)
+        y = SequenceAt (pieces, xk)
+    }"""
+    with pytest.raises(GraphError, match="SplitToSequence"):
+        canonicalise(network(text), "net")
