@@ -14,7 +14,7 @@ from mnx.graphs.growth.insert import Statistics, channel_statistics, identity, z
 from mnx.graphs.growth.maps import GrowthMap, axis_map, growth_map, random_of, reordering
 from mnx.graphs.growth.shares import placed, shared
 from mnx.graphs.model import Array, Model
-from mnx.graphs.mothers.align import Alignment, Place
+from mnx.graphs.mothers.alignment import Alignment, Place
 from mnx.graphs.mothers.carve import fan_in
 from mnx.graphs.mothers.correspondence import Correspondence
 from mnx.graphs.mothers.kernels import Window, offsets, window

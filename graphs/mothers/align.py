@@ -16,6 +16,7 @@ from typing import NamedTuple, TypeAlias
 
 from mnx.graphs.errors import GraphError
 from mnx.graphs.model import Shape
+from mnx.graphs.mothers.alignment import Alignment, Insertion, Place
 from mnx.graphs.mothers.best_path import Path, Score, bounded, keep
 from mnx.graphs.mothers.kernels import Window, common_window, window
 from mnx.graphs.mothers.matching import How, fixed_width, insertable, mismatch
@@ -24,38 +25,6 @@ from mnx.graphs.mothers.promises import Meeting, Offers, Pair, Promises, groups_
 from mnx.graphs.ops.axes import Axes
 from mnx.graphs.ops.rule import ANY, Interval
 from mnx.graphs.trees.structure import Op, Parallel, Series, Structure, Tangle, Unit
-
-
-@dataclass(frozen=True)
-class Place:
-    """A value that two networks share at one point of the alignment: its name and axes in one of them."""
-
-    value: str
-    axes: Axes
-
-
-@dataclass(frozen=True)
-class Insertion:
-    """A unit that one side has alone, and the place on the other side where it would stand."""
-
-    unit: Unit
-    before: Place
-    ops: tuple[tuple[Op, How], ...]
-    arriving: Place
-
-
-@dataclass(frozen=True)
-class Alignment:
-    """Matched ops (left, right) in execution order, and what only one side has.
-
-    `shared` is the number of trained parameters of the mother that it leads to.
-    """
-
-    matches: tuple[tuple[Op, Op], ...] = ()
-    only_left: tuple[Insertion, ...] = ()
-    only_right: tuple[Insertion, ...] = ()
-    shared: int = 0
-
 
 _MANY_BRANCHES = 5
 """With more branches than this, those of a commutative join match in the given order alone."""

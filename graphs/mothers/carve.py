@@ -11,7 +11,7 @@ from zlib import crc32
 import numpy as np
 
 from mnx.graphs.model import Array, Model, Node, Shape, without_unused_weights
-from mnx.graphs.mothers.align import Insertion
+from mnx.graphs.mothers.alignment import Insertion
 from mnx.graphs.mothers.kernels import Window
 from mnx.graphs.ops.axes import width_of
 from mnx.graphs.ops.rule import Kind, Role, Slot, Widths

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from math import gcd
 
 from mnx.graphs.errors import GraphError
-from mnx.graphs.mothers.align import Alignment
+from mnx.graphs.mothers.alignment import Alignment
 from mnx.graphs.mothers.kernels import Window, common_window, window
 from mnx.graphs.mothers.matching import How
 from mnx.graphs.ops.axes import Axes, Axis, is_fixed

@@ -8,7 +8,8 @@ from typing import TypeAlias
 
 from mnx.graphs.errors import GraphError
 from mnx.graphs.model import Model
-from mnx.graphs.mothers.align import Alignment, align, embedding
+from mnx.graphs.mothers.align import align, embedding
+from mnx.graphs.mothers.alignment import Alignment
 from mnx.graphs.mothers.carve import carve, hollowed
 from mnx.graphs.mothers.correspondence import Correspondence, correspond
 from mnx.graphs.mothers.promises import reach

@@ -9,7 +9,7 @@ from itertools import permutations
 
 from mnx.graphs.errors import GraphError
 from mnx.graphs.model import Model
-from mnx.graphs.mothers.align import Alignment, Insertion, Place
+from mnx.graphs.mothers.alignment import Alignment, Insertion, Place
 from mnx.graphs.mothers.carve import carve
 from mnx.graphs.mothers.correspondence import correspond
 from mnx.graphs.mothers.matching import insertable, mismatch

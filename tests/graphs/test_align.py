@@ -8,7 +8,8 @@ from strategies import ensembles, examples
 
 from mnx.graphs.errors import GraphError
 from mnx.graphs.model import Model
-from mnx.graphs.mothers.align import Alignment, align, embedding
+from mnx.graphs.mothers.align import align, embedding
+from mnx.graphs.mothers.alignment import Alignment
 from mnx.graphs.mothers.correspondence import correspond
 from mnx.graphs.mothers.kernels import Window, common_window, offsets
 from mnx.graphs.mothers.matching import How
