@@ -52,9 +52,7 @@ def mismatch(left: Op, right: Op) -> str:
                 "(grouped convolutions, joined channels, heads)"
             )
     theirs = {parameter.slot: parameter for parameter in right.parameters}
-    if {slot for slot in left.site.parameters if _operand(left, slot)} != {
-        slot for slot in right.site.parameters if _operand(right, slot)
-    }:
+    if _operands(left) != _operands(right):
         return "one has a parameter where the other has a constant or a value"
     for mine in left.parameters:
         if mine.slot in theirs and (reason := _unlike(mine, theirs[mine.slot])):
@@ -71,8 +69,9 @@ def _place(op: Op) -> str:
     return f"{'x'.join(map(str, found.size))} with pads {', '.join(map(str, (*found.begins, *found.ends)))}"
 
 
-def _operand(op: Op, slot: int) -> bool:
-    return op.rule.slots[slot].operand
+def _operands(op: Op) -> set[int]:
+    """The parameters that stand where a value or a number could."""
+    return {slot for slot in op.site.parameters if op.rule.slots[slot].operand}
 
 
 def _said_differently(left: Op, right: Op) -> str:

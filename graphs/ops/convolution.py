@@ -12,7 +12,7 @@ from math import prod
 
 from mnx.graphs.model import Attribute
 from mnx.graphs.ops.axes import Axes, Part, Ties, fixed, repeated
-from mnx.graphs.ops.rule import Interval, Kind, Rewritten, Role, Rule, Site, Slot, Widths
+from mnx.graphs.ops.rule import Interval, Kind, Rewritten, Role, Rule, Site, Slot, Widths, space
 
 
 def groups(site: Site) -> int:
@@ -24,8 +24,6 @@ def groups(site: Site) -> int:
 def _tie(site: Site, axes: Sequence[Axes], ties: Ties) -> Axes:
     """The weight's second axis is what arrives, its first what is made; of grouped ones, block by block."""
     x, weight = axes[0], axes[1]
-    for axis in x[2:]:
-        ties.fix(axis)
     count = groups(site)
     if count == 0:
         ties.same(weight[1], fixed(1), site.where)
@@ -37,7 +35,7 @@ def _tie(site: Site, axes: Sequence[Axes], ties: Ties) -> Axes:
         _block(ties, weight[0], count)
     if len(axes) > 2 and axes[2]:
         ties.same(axes[2][0], weight[0], f"bias of {site.where}")
-    return (x[0], weight[0], *(fixed(size) for size in site.outputs[0][2:]))
+    return (x[0], weight[0], *space(site, axes, ties))
 
 
 def _block(ties: Ties, axis: tuple[Part, ...], count: int) -> tuple[Part, ...]:
@@ -89,8 +87,6 @@ CONV = Rule(
 def _tie_transposed(site: Site, axes: Sequence[Axes], ties: Ties) -> Axes:
     """The weight's first axis is what arrives, its second what is made; grouped ones keep their widths."""
     x, weight = axes[0], axes[1]
-    for axis in x[2:]:
-        ties.fix(axis)
     ties.same(weight[0], x[1], site.where)
     made = weight[1]
     if (count := site.node.integer("group", 1)) != 1:
@@ -98,7 +94,7 @@ def _tie_transposed(site: Site, axes: Sequence[Axes], ties: Ties) -> Axes:
         made = fixed(ties.width(ties.fix(weight[1])) * count)
     if len(axes) > 2 and axes[2]:
         ties.same(axes[2][0], made, f"bias of {site.where}")
-    return (x[0], made, *(fixed(size) for size in site.outputs[0][2:]))
+    return (x[0], made, *space(site, axes, ties))
 
 
 def _transposed_cost(site: Site) -> int:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import inf, prod
+from math import inf
 
 from mnx.graphs.model import Attribute
 from mnx.graphs.ops.axes import Axes, Ties
-from mnx.graphs.ops.rule import Interval, Kind, Role, Rule, Site, Slot, same_range
+from mnx.graphs.ops.rule import Interval, Kind, Role, Rule, Site, Slot, output_cost, same_range
 
 _DEEPEST_GELU = -0.17004
 _DEEPEST_HARD_SWISH = -0.375
@@ -62,10 +62,6 @@ def _tie_slopes(site: Site, axes: Sequence[Axes], ties: Ties) -> Axes:
     return axes[0]
 
 
-def _cost(site: Site) -> int:
-    return prod(site.outputs[0][1:])
-
-
 def activation(
     low: float, high: float, matching: dict[str, Attribute] | None = None, at_zero: bool = True, doc: str = ""
 ) -> Rule:
@@ -92,7 +88,7 @@ PRELU = Rule(
     identity=_above_zero,
     range=_leaky_range,
     keeps_zero=True,
-    cost=_cost,
+    cost=output_cost,
     doc="the identity on values >= 0",
 )
 CLIP = Rule(tie=_tie_same, identity=_inside_clip, range=_clip_range, doc="the identity inside its bounds")

@@ -7,25 +7,30 @@ linear layer on tokens, a position embedding, a layer scale.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import inf, prod
+from math import inf
 
+from mnx.graphs.model import Shape
 from mnx.graphs.ops.axes import Axes, Ties, fixed
-from mnx.graphs.ops.rule import Interval, Kind, Role, Rule, Site, Slot
+from mnx.graphs.ops.rule import Interval, Kind, Role, Rule, Site, Slot, output_cost
 
 
 def _tie(site: Site, axes: Sequence[Axes], ties: Ties) -> Axes:
     """Axes are lined up from the right; those of width 1 tie nothing."""
-    output = site.outputs[0]
+    return lined_up(axes, site.shapes, site.outputs[0], ties, site.where)
+
+
+def lined_up(axes: Sequence[Axes], shapes: Sequence[Shape], output: Shape, ties: Ties, where: str) -> Axes:
+    """The axes of operands broadcast to the shape `output`, tied where they meet."""
     result = [fixed(size) for size in output]
     seen = [False] * len(output)
-    for operand, shape in zip(axes, site.shapes, strict=True):
+    for operand, shape in zip(axes, shapes, strict=True):
         offset = len(output) - len(shape)
         for index, (axis, size) in enumerate(zip(operand, shape, strict=True)):
             place = offset + index
             if size == 1 and output[place] != 1:
                 continue
             if seen[place]:
-                ties.same(axis, result[place], site.where)
+                ties.same(axis, result[place], where)
             result[place], seen[place] = axis, True
     return tuple(result)
 
@@ -47,7 +52,7 @@ def _product_range(site: Site, arriving: Sequence[Interval]) -> Interval:
 
 
 def _cost(site: Site) -> int:
-    return prod(site.outputs[0][1:]) if site.parameters else 0
+    return output_cost(site) if site.parameters else 0
 
 
 _EVERY = (Role.PRODUCE,)

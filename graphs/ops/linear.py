@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from math import prod
 
 from mnx.graphs.errors import UnsupportedOp
-from mnx.graphs.ops.axes import Axes, Axis, Ties, fixed
+from mnx.graphs.ops.axes import Axes, Ties
+from mnx.graphs.ops.joins import lined_up
 from mnx.graphs.ops.rule import Interval, Kind, Role, Rule, Site, Slot
 
 
@@ -36,21 +37,9 @@ def _tie_product(site: Site, axes: Sequence[Axes], ties: Ties) -> Axes:
         ties.same(right[-2], left[-1], site.where)
     else:
         ties.same(ties.fix(left[-1]), ties.fix(right[-2]), site.where)
-    leading = [_broadcast(site, [left[:-2], right[:-2]], place, ties) for place in range(site.rank - 2)]
+    shapes = [shape[:-2] for shape in site.shapes[:2]]
+    leading = lined_up([left[:-2], right[:-2]], shapes, site.outputs[0][:-2], ties, site.where)
     return (*leading, left[-2], right[-1])
-
-
-def _broadcast(site: Site, operands: Sequence[Axes], place: int, ties: Ties) -> Axis:
-    """The axis number `place` of the output, which those of the operands are lined up with from the right."""
-    found: Axis | None = None
-    for operand in operands:
-        index = place - (site.rank - 2 - len(operand))
-        if index < 0 or (ties.width(operand[index]) == 1 and site.outputs[0][place] != 1):
-            continue
-        if found is not None:
-            ties.same(operand[index], found, site.where)
-        found = operand[index]
-    return fixed(site.outputs[0][place]) if found is None else found
 
 
 def _is_layer(site: Site, arriving: Interval) -> bool:

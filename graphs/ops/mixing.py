@@ -7,7 +7,7 @@ from math import prod
 
 from mnx.graphs.model import Attribute
 from mnx.graphs.ops.axes import Axes, Ties, fixed
-from mnx.graphs.ops.rule import Interval, Kind, Role, Rule, Site, Slot
+from mnx.graphs.ops.rule import Interval, Kind, Role, Rule, Site, Slot, output_cost
 
 
 def _tie_softmax(site: Site, axes: Sequence[Axes], ties: Ties) -> Axes:
@@ -24,10 +24,6 @@ def _shares(site: Site, arriving: Sequence[Interval]) -> Interval:
     return 0.0, 1.0
 
 
-def _cost(site: Site) -> int:
-    return prod(site.outputs[0][1:])
-
-
 def _tie_recurrent(site: Site, axes: Sequence[Axes], ties: Ties) -> Axes:
     """The features that arrive may grow; the state is mixed with itself through gates and stays as it is."""
     ties.same(axes[1][2], axes[0][2], site.where)
@@ -40,8 +36,8 @@ def _recurrent_cost(site: Site) -> int:
 
 _STAYS = (Role.FIXED,)
 
-SOFTMAX = Rule(tie=_tie_softmax, range=_shares, signature=_along, cost=_cost, mixes=True)
-LOG_SOFTMAX = Rule(tie=_tie_softmax, signature=_along, cost=_cost, mixes=True)
+SOFTMAX = Rule(tie=_tie_softmax, range=_shares, signature=_along, cost=output_cost, mixes=True)
+LOG_SOFTMAX = Rule(tie=_tie_softmax, signature=_along, cost=output_cost, mixes=True)
 
 
 def recurrent(usual: tuple[str, ...], matching: dict[str, Attribute]) -> Rule:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import prod
 
 from mnx.graphs.errors import UnsupportedOp
 from mnx.graphs.ops.axes import Axes, Ties
 from mnx.graphs.ops.pooling import evenly
-from mnx.graphs.ops.rule import Interval, Kind, Role, Rule, Site, Slot
+from mnx.graphs.ops.rule import Interval, Kind, Role, Rule, Site, Slot, output_cost
 
 
 def _tie(site: Site, axes: Sequence[Axes], ties: Ties) -> Axes:
@@ -52,10 +51,6 @@ def _identity(site: Site, arriving: Interval) -> bool:
     return True
 
 
-def _cost(site: Site) -> int:
-    return prod(site.outputs[0][1:])
-
-
 _CHANNEL = (Role.PRODUCE,)
 _AFFINE = {1: Slot(Kind.SCALE, _CHANNEL), 2: Slot(Kind.SHIFT, _CHANNEL)}
 
@@ -64,18 +59,18 @@ BATCH_NORMALIZATION = Rule(
     slots={**_AFFINE, 3: Slot(Kind.MEAN, _CHANNEL), 4: Slot(Kind.VARIANCE, _CHANNEL)},
     matching={"epsilon": 1e-5},
     identity=_identity,
-    cost=_cost,
+    cost=output_cost,
     linear=True,
     doc="inserted with scale and shift calibrated on data",
 )
 INSTANCE_NORMALIZATION = Rule(
-    tie=_tie, slots=_AFFINE, matching={"epsilon": 1e-5}, cost=_cost, linear=True, doc="each channel by itself"
+    tie=_tie, slots=_AFFINE, matching={"epsilon": 1e-5}, cost=output_cost, linear=True, doc="each channel by itself"
 )
 LAYER_NORMALIZATION = Rule(
     tie=_tie_layer,
     slots=_AFFINE,
     matching={"epsilon": 1e-5, "axis": -1},
-    cost=_cost,
+    cost=output_cost,
     linear=True,
     mixes=True,
     even=_normalised,
@@ -85,7 +80,7 @@ GROUP_NORMALIZATION = Rule(
     tie=_tie_blocks,
     slots=_AFFINE,
     matching={"epsilon": 1e-5, "num_groups": 1},
-    cost=_cost,
+    cost=output_cost,
     linear=True,
     mixes=True,
     even=_channels,

@@ -7,14 +7,12 @@ from math import prod
 
 from mnx.graphs.model import Attribute
 from mnx.graphs.ops.axes import Axes, Axis, Ties, fixed
-from mnx.graphs.ops.rule import Rule, Site, same_range
+from mnx.graphs.ops.rule import Rule, Site, same_range, space
 
 
 def _tie(site: Site, axes: Sequence[Axes], ties: Ties) -> Axes:
     """Channels stay; space is fixed."""
-    for axis in axes[0][2:]:
-        ties.fix(axis)
-    return (*axes[0][:2], *(fixed(size) for size in site.outputs[0][2:]))
+    return (*axes[0][:2], *space(site, axes, ties))
 
 
 def _tie_neighbours(site: Site, axes: Sequence[Axes], ties: Ties) -> Axes:

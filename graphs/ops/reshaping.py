@@ -13,7 +13,7 @@ import numpy as np
 from mnx.graphs.errors import UnsupportedOp
 from mnx.graphs.model import Attribute, Shape
 from mnx.graphs.ops.axes import Axes, Axis, Ties, fixed, is_fixed, repeated
-from mnx.graphs.ops.rule import Interval, Rewritten, Rule, Site, Widths, same_range
+from mnx.graphs.ops.rule import Interval, Rewritten, Rule, Site, Widths, same_range, space
 
 
 def _tie_flatten(site: Site, axes: Sequence[Axes], ties: Ties) -> Axes:
@@ -100,7 +100,7 @@ def _along(site: Site) -> tuple[tuple[str, Attribute], ...]:
 
 def _tie_to_depth(site: Site, axes: Sequence[Axes], ties: Ties) -> Axes:
     """Every place of a block becomes channels of its own, place by place."""
-    return (axes[0][0], ties.merged([fixed(_block(site) ** 2), axes[0][1]]), *_space(site, axes, ties))
+    return (axes[0][0], ties.merged([fixed(_block(site) ** 2), axes[0][1]]), *space(site, axes, ties))
 
 
 def _tie_to_space(site: Site, axes: Sequence[Axes], ties: Ties) -> Axes:
@@ -111,24 +111,18 @@ def _tie_to_space(site: Site, axes: Sequence[Axes], ties: Ties) -> Axes:
         kept = ties.split(axes[0][1], (channels, places), free=0)[0]
     else:
         kept = ties.split(axes[0][1], (places, channels), free=1)[1]
-    return (axes[0][0], kept, *_space(site, axes, ties))
+    return (axes[0][0], kept, *space(site, axes, ties))
 
 
 def _tie_resize(site: Site, axes: Sequence[Axes], ties: Ties) -> Axes:
     """Channels stay; space is fixed."""
     if site.shapes[0][:2] != site.outputs[0][:2]:
         raise UnsupportedOp(f"{site.where} resizes channels, which has no rule")
-    return (*axes[0][:2], *_space(site, axes, ties))
+    return (*axes[0][:2], *space(site, axes, ties))
 
 
 def _block(site: Site) -> int:
     return site.node.integer("blocksize", 1)
-
-
-def _space(site: Site, axes: Sequence[Axes], ties: Ties) -> Axes:
-    for axis in axes[0][2:]:
-        ties.fix(axis)
-    return tuple(fixed(size) for size in site.outputs[0][2:])
 
 
 def _hull(site: Site, arriving: Sequence[Interval]) -> Interval:

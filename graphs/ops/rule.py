@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
+from math import prod
 from typing import TypeAlias
 
 from mnx.graphs.model import Array, Attribute, Node, Shape
-from mnx.graphs.ops.axes import Axes, Axis, Ties
+from mnx.graphs.ops.axes import Axes, Axis, Ties, fixed
 
 Interval: TypeAlias = tuple[float, float]
 ANY: Interval = (float("-inf"), float("inf"))
@@ -120,6 +121,18 @@ Tie: TypeAlias = Callable[[Site, Sequence[Axes], Ties], Axes]
 def no_cost(site: Site) -> int:
     """Multiply-adds of an op that has none worth counting."""
     return 0
+
+
+def output_cost(site: Site) -> int:
+    """One multiply-add for every element of the output."""
+    return prod(site.outputs[0][1:])
+
+
+def space(site: Site, axes: Sequence[Axes], ties: Ties) -> Axes:
+    """The output's axes of space, behind batch and channels: windows run along them, so that they are fixed."""
+    for axis in axes[0][2:]:
+        ties.fix(axis)
+    return tuple(fixed(size) for size in site.outputs[0][2:])
 
 
 def never(site: Site, arriving: Interval) -> bool:

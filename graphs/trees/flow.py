@@ -21,6 +21,9 @@ from mnx.graphs.parameters import parameter_slots
 SOURCE = ""
 """The value that a main flow begins with where it has no single input of floats."""
 
+_LONG = 200
+"""Texts of so many letters are kept by their hash."""
+
 _MEASURING = frozenset({"Shape", "Size"})
 
 
@@ -84,4 +87,4 @@ def _text(node: Node, context: Mapping[str, str], model: Model) -> str:
         else:
             inputs.append(context.get(name, "flow" if name else ""))
     text = repr((node.op, inputs, sorted(node.attributes.items())))
-    return text if len(text) < len("0" * 200) else f"{node.op} {sha256(text.encode()).hexdigest()}"
+    return text if len(text) < _LONG else f"{node.op} {sha256(text.encode()).hexdigest()}"
