@@ -109,10 +109,10 @@ def _untrained(proposal: Proposal) -> dict[str, str]:
 
 def _trouble(plan: Plan, untrained: Mapping[str, str]) -> Iterator[Part]:
     """What will stop training after the plan is made."""
-    for name, ops in untrained.items():
+    if untrained:
+        name, ops = next(iter(untrained.items()))
         others = f", and {counted(len(untrained) - 1, 'other member')}" if len(untrained) > 1 else ""
         yield f"mnx cannot train {name}{others} yet: {ops}"
-        break
     if len(plan.inputs) > 1:
         yield f"mnx cannot train networks of {len(plan.inputs)} inputs yet"
 
