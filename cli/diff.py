@@ -16,6 +16,7 @@ from mnx.graphs.mothers.mother import stand_in
 
 HOW = {
     "identity": "the identity",
+    "coded": "coded, undone behind",
     "zero": "zero",
     "free": "its own weights",
     "join": "passes on",

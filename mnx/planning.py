@@ -277,5 +277,5 @@ def _member(member: Structure, cluster: Cluster, path: Path, sha256: str) -> Pla
         multiply_adds=member.cost,
         share=cluster.share(member),
         matched=tuple((right.name, left.name) for left, right in alignment.matches),
-        inserted=tuple((op.name, op.op, how.value) for i in alignment.only_right for op, how in i.ops),
+        inserted=tuple((op.name, op.op, how.value) for op, how in alignment.inserted),
     )

@@ -28,8 +28,7 @@ def identity(op: Op, width: int, arriving: Callable[[], Statistics]) -> Mapping[
 
 def zero(op: Op) -> Mapping[int, Array]:
     """Slot -> parameter, at full size, that makes a linear op give zeros."""
-    ones = (Kind.VARIANCE,)
-    return {p.slot: np.full(p.shape, 1.0 if p.kind in ones else 0.0, dtype=np.float32) for p in op.parameters}
+    return {p.slot: np.full(p.shape, 1.0 if p.kind is Kind.VARIANCE else 0.0, np.float32) for p in op.parameters}
 
 
 def channel_statistics(value: Array) -> Statistics:
@@ -52,18 +51,18 @@ def _linear(op: Op, width: int, arriving: Callable[[], Statistics]) -> dict[int,
 
 
 def _constant(op: Op, width: int, arriving: Callable[[], Statistics]) -> dict[int, Array]:
-    """Nothing added, or a factor of one, along the axes that the parameter has."""
+    """Nothing added, a factor of one, or a slope of one, along the axes that the parameter has."""
     (parameter,) = op.parameters
     shape = tuple(size if is_fixed(axis) else width for size, axis in zip(parameter.shape, parameter.axes, strict=True))
-    return {parameter.slot: np.full(shape, 1.0 if parameter.kind is Kind.SCALE else 0.0, dtype=np.float32)}
+    number = 1.0 if parameter.kind in (Kind.SCALE, Kind.SLOPE) else 0.0
+    return {parameter.slot: np.full(shape, number, dtype=np.float32)}
 
 
 def _batch_normalization(op: Op, width: int, arriving: Callable[[], Statistics]) -> dict[int, Array]:
     mean, variance = arriving()
-    variance = variance.astype(np.float32)
-    scale = np.sqrt(variance.astype(np.float64) + op.site.node.real("epsilon", 1e-5))
+    scale = np.sqrt(variance + op.site.node.real("epsilon", 1e-5))
     values = {Kind.SCALE: scale, Kind.SHIFT: mean, Kind.MEAN: mean, Kind.VARIANCE: variance}
-    return {p.slot: values[p.kind].astype(np.float32) for p in op.parameters}
+    return {p.slot: values[p.kind] for p in op.parameters}
 
 
 IDENTITIES: Mapping[str, Callable[[Op, int, Callable[[], Statistics]], Mapping[int, Array]]] = {
@@ -72,6 +71,7 @@ IDENTITIES: Mapping[str, Callable[[Op, int, Callable[[], Statistics]], Mapping[i
     "MatMul": _linear,
     "Add": _constant,
     "Mul": _constant,
+    "PRelu": _constant,
     "BatchNormalization": _batch_normalization,
 }
 """How an op with parameters becomes the identity; ops without parameters need nothing."""

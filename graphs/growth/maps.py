@@ -1,6 +1,7 @@
-"""Growth maps: for one grown axis, which old channel each new channel repeats.
+"""Growth maps: for one grown axis, which old channel each new channel repeats, or that it is fresh.
 
-Invariant of all growth: T'[.., j, ..] = T[.., g(j), ..] for every activation axis with map g.
+Invariant of all growth: T'[.., j, ..] = T[.., g(j), ..] for every activation axis with map g, wherever g(j) < old.
+Channels with g(j) >= old are fresh; those of one number repeat one another.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from zlib import crc32
 import numpy as np
 import numpy.typing as npt
 
+from mnx.graphs.model import Array
 from mnx.graphs.ops.axes import Axis
 
 GrowthMap = npt.NDArray[np.int64]
@@ -21,13 +23,26 @@ def random_of(seed: int, *names: str) -> np.random.Generator:
     return np.random.default_rng((seed, *(crc32(name.encode()) for name in names)))
 
 
-def growth_map(old: int, new: int, random: np.random.Generator) -> GrowthMap:
-    """Every old channel once, in place, then repeats in random order, as evenly as can be.
+def growth_map(old: int, new: int, random: np.random.Generator, fresh: float = 0.0) -> GrowthMap:
+    """Every old channel once, in place, then fresh ones, then repeats in random order, as evenly as can be.
 
-    Shape (new,), values in [0, old). Requires new >= old >= 1.
+    Shape (new,). Values below `old` are repeats. Requires new >= old.
+
+    Args:
+        old: the old width; from 0 on, all channels are fresh and none repeats another.
+        new: the new width.
+        random: which channels come first among the repeats.
+        fresh: the share of the further channels that are fresh. Fresh ones come in twos that repeat one another, so
+            that their shares of a column can cancel without being zero.
     """
-    repeats = [random.permutation(old) for _ in range(-(-(new - old) // old))]
-    return np.concatenate([np.arange(old), *repeats])[:new].astype(np.int64)
+    if not old:
+        return np.arange(new, dtype=np.int64)
+    made = round(fresh * (new - old))
+    rest = new - old - made
+    repeats = [random.permutation(old) for _ in range(-(-rest // old))]
+    return np.concatenate([np.arange(old), old + np.arange(made) // 2, np.concatenate([*repeats, []])[:rest]]).astype(
+        np.int64
+    )
 
 
 def reordering(width: int, random: np.random.Generator) -> GrowthMap:
@@ -43,14 +58,53 @@ def axis_map(axis: Axis, maps: Mapping[int, GrowthMap], widths: Mapping[int, int
         maps: group -> map.
         widths: group -> old width.
     """
-    pieces = []
+    pieces: list[GrowthMap] = []
     start = 0
+    beside = sum(part.outer * part.inner * (1 if part.group is None else widths[part.group]) for part in axis)
     for part in axis:
         if part.group is None:
-            inner, old = np.arange(1), 1
+            map_, old = np.arange(1), 1
         else:
-            inner, old = maps[part.group], widths[part.group]
-        blocks = np.arange(part.outer)[:, None, None] * old + inner[None, :, None]
-        pieces.append((start + blocks * part.inner + np.arange(part.inner)).reshape(-1))
+            map_, old = maps[part.group], widths[part.group]
+        known = map_ < old
+        made = int(map_.max(initial=old - 1)) + 1 - old
+        block = np.arange(part.outer)[:, None, None]
+        inner = np.arange(part.inner)
+        repeats = start + (block * old + map_[None, :, None]) * part.inner + inner
+        fresh = beside + (block * made + (map_ - old)[None, :, None]) * part.inner + inner
+        pieces.append(np.where(known[None, :, None], repeats, fresh).reshape(-1))
         start += part.outer * old * part.inner
+        beside += part.outer * made * part.inner
     return np.concatenate(pieces).astype(np.int64)
+
+
+def taken(value: Array, axis: int, growth: GrowthMap, fresh: Array | float = 0.0) -> Array:
+    """A value along a grown axis: old entries repeated by the map.
+
+    Args:
+        value: the old value.
+        axis: the axis that grows.
+        growth: its map.
+        fresh: what fresh entries are: a number, or a value of the grown shape, of which those that repeat one another
+            take the first one's.
+    """
+    old = value.shape[axis]
+    known = growth < old
+    if known.all():
+        return np.take(value, growth, axis=axis)
+    made = np.flatnonzero(~known)
+    result = np.take(value, np.where(known, growth, 0), axis=axis) if old else _empty(value, axis, len(growth))
+    inside: list[slice | GrowthMap] = [slice(None)] * value.ndim
+    inside[axis] = made
+    if isinstance(fresh, float):
+        result[tuple(inside)] = fresh
+    else:
+        _, first, which = np.unique(growth[made], return_index=True, return_inverse=True)
+        result[tuple(inside)] = np.take(fresh, made[first[which]], axis=axis)
+    return result
+
+
+def _empty(value: Array, axis: int, width: int) -> Array:
+    shape = list(value.shape)
+    shape[axis] = width
+    return np.zeros(shape, value.dtype)

@@ -11,23 +11,36 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import permutations
+from itertools import combinations, islice, permutations
 from typing import NamedTuple, TypeAlias
 
 from mnx.graphs.errors import GraphError
 from mnx.graphs.model import Shape
-from mnx.graphs.mothers.alignment import Alignment, Insertion, Place
+from mnx.graphs.mothers.alignment import Alignment, Branch, Insertion, Place
 from mnx.graphs.mothers.best_path import Path, Score, bounded, keep
 from mnx.graphs.mothers.kernels import Window, common_window, window
-from mnx.graphs.mothers.matching import How, fixed_width, insertable, mismatch
+from mnx.graphs.mothers.matching import (
+    NONE,
+    Groups,
+    How,
+    fixed_width,
+    groups_beside,
+    insertable,
+    mismatch,
+    trimmed,
+)
 from mnx.graphs.mothers.parting import parting
+from mnx.graphs.mothers.passages import gated_range, passages, run_at
 from mnx.graphs.mothers.promises import Meeting, Offers, Pair, Promises, groups_of, lacks_bias, meeting, passing
 from mnx.graphs.ops.axes import Axes
 from mnx.graphs.ops.rule import ANY, Interval
-from mnx.graphs.trees.structure import Op, Parallel, Series, Structure, Tangle, Unit
+from mnx.graphs.trees.structure import Op, Parallel, Series, Structure, Tangle, Unit, ops_of
 
 _MANY_BRANCHES = 5
 """With more branches than this, those of a commutative join match in the given order alone."""
+
+_MOST_CHOICES = 24
+"""How many ways to leave branches of a Concat out are tried."""
 
 _MOST_STATES = 48
 """How many states are kept at one place."""
@@ -46,7 +59,7 @@ class _State(NamedTuple):
 _Step: TypeAlias = "Path[Alignment]"
 _Cell: TypeAlias = "dict[_State, _Step]"
 _Live: TypeAlias = tuple[frozenset[int], frozenset[int]]
-_Passed: TypeAlias = tuple[tuple[tuple[Op, How], ...], tuple[Pair, ...]]
+_Passed: TypeAlias = tuple[tuple[tuple[Op, How], ...], tuple[Pair, ...], Groups]
 _NOWHERE: frozenset[int] = frozenset()
 
 
@@ -107,6 +120,8 @@ def _alignment(found: _Step) -> Alignment:
         tuple(match for step in steps for match in step.matches),
         tuple(insertion for step in steps for insertion in step.only_left),
         tuple(insertion for step in steps for insertion in step.only_right),
+        tuple(branch for step in steps for branch in step.branches_left),
+        tuple(branch for step in steps for branch in step.branches_right),
         found.score.shared,
     )
 
@@ -122,11 +137,11 @@ class _Search:
         for op in left.ops():
             for parameter in op.parameters:
                 self._owner.setdefault(parameter.name, op.name)
-        self._meetings: dict[tuple[int, int], Meeting | None] = {}
-        self._passing: dict[tuple[int, Interval, int, bool], _Passed | None] = {}
+        self._meetings: dict[tuple[int, int, Groups, Groups], Meeting | None] = {}
+        self._passing: dict[tuple[int, Interval, int, bool, Groups], _Passed | None] = {}
         self._windows: dict[int, Window | None] = {}
         self._numbers: dict[Axes, int] = {}
-        self._known: dict[int, int] = {}
+        self._known: dict[tuple[int, Groups], int] = {}
         self._groups: dict[int, frozenset[int]] = {}
 
     def best(self) -> _Step | None:
@@ -170,34 +185,69 @@ class _Search:
                         for after, step in self._match(left, right, i, j, here, at):
                             go(i + 1, j + 1, after, step, -(i + j), path)
                     if i < len(left) and not self._keep_left:
-                        for after, step in self._pass(left[i], places[i], others[j], at, True):
-                            go(i + 1, j, after, step, 0, path)
+                        for length, after, step in self._pass(left, i, places, others[j], at, True):
+                            go(i + length, j, after, step, 0, path)
                     if j < len(right):
-                        for after, step in self._pass(right[j], others[j], places[i], at, False):
-                            go(i, j + 1, after, step, 0, path)
+                        for length, after, step in self._pass(right, j, others, places[i], at, False):
+                            go(i, j + length, after, step, 0, path)
         return table.get((len(left), len(right)), {})
 
     def _pass(
-        self, unit: Unit, before: Place, arriving: Place, at: _State, left: bool
-    ) -> Iterator[tuple[_State, _Step]]:
-        """Pass over a unit of one side, where it can be the identity and is as wide as promised."""
-        found = self._passed(unit, at.range, arriving.axes, left)
-        if found is not None:
-            ops, pairs = found
-            for promises in self._offers.tied(at.promises, pairs, ask=False):
-                insertion = (Insertion(unit, before, ops, arriving),)
-                step = Alignment(only_left=insertion) if left else Alignment(only_right=insertion)
-                yield _State(at.range, promises), Path(Score(), step)
+        self, series: Series, at: int, places: Sequence[Place], arriving: Place, state: _State, left: bool
+    ) -> Iterator[tuple[int, _State, _Step]]:
+        """Pass over a unit of one side, or a layer in code, where what arrives gets through as wide as promised."""
+        for after, insertion in self._over(series[at], places[at], arriving, state, left):
+            yield 1, after, Path(Score(), _alone((insertion,), left))
+        run = run_at(series, at)
+        if run is None or self._passed(run.activation, state, arriving.axes, left) is not None:
+            return
+        even = (self._left, self._right)[not left].even
+        for way in passages(series, at, run, state.range, even):
+            found: list[tuple[_State, tuple[Insertion, ...]]] = [(state, ())]
+            for number, unit in enumerate(run.units[:-1]):
+                found = [
+                    (after, (*so_far, insertion))
+                    for before, so_far in found
+                    for after, insertion in self._over(unit, places[at + number], arriving, before, left)
+                ]
+            last = len(run.units) - 1
+            ops = tuple((op, How.CODED) for op in ops_of((run.activation,)))
+            coded = Insertion(run.activation, places[at + last], ops, arriving, NONE, way)
+            for after, so_far in found:
+                if self._offers.holds(after.promises, way.group, way.copies, 0 if left else 1):
+                    yield len(run.units), after, Path(Score(), _alone((*so_far, coded), left))
 
-    def _passed(self, unit: Unit, at: Interval, axes: Axes, left: bool) -> _Passed | None:
-        """How a unit passes on what arrives, and what that ties; None where it cannot."""
-        if id(axes) not in self._known:
-            self._known[id(axes)] = self._numbers.setdefault(axes, len(self._numbers))
-        key = id(unit), at, self._known[id(axes)], left
+    def _over(
+        self, unit: Unit, before: Place, arriving: Place, at: _State, left: bool
+    ) -> Iterator[tuple[_State, Insertion]]:
+        found = self._passed(unit, at, arriving.axes, left)
+        if found is not None:
+            ops, pairs, beside = found
+            promises = self._offers.empty(at.promises, beside, 0 if left else 1) if beside else at.promises
+            if promises is not None:
+                for after in self._offers.tied(promises, pairs, ask=False):
+                    yield _State(at.range, after), Insertion(unit, before, ops, arriving, beside)
+
+    def _passed(self, unit: Unit, at: _State, axes: Axes, left: bool) -> _Passed | None:
+        """How a unit passes on what arrives, what that ties, and what stands beside it; None where it cannot."""
+        here, there = at.promises.new if left else at.promises.new[::-1]
+        mine = here & self._met_by(unit) if here else here
+        key = id(unit), at.range, self._number(axes, there), left, mine
         if key not in self._passing:
-            ops = insertable(unit, at, axes)
-            self._passing[key] = None if ops is None else (ops, passing(unit, ops, axes, left))
+            axes = trimmed(axes, there)
+            ops = insertable(unit, at.range, axes, mine)
+            self._passing[key] = None
+            if ops is not None:
+                beside = groups_beside(unit, ops)
+                self._passing[key] = ops, passing(unit, ops, axes, left, mine | beside), beside
         return self._passing[key]
+
+    def _number(self, axes: Axes, new: Groups) -> int:
+        """The number of an expression of axes without new groups, the same for equal ones."""
+        key = id(axes), new
+        if key not in self._known:
+            self._known[key] = self._numbers.setdefault(trimmed(axes, new), len(self._numbers))
+        return self._known[key]
 
     def _match(
         self, left: Series, right: Series, i: int, j: int, spot: _Spot, at: _State
@@ -224,7 +274,7 @@ class _Search:
     def _match_ops(
         self, left: Op, right: Op, arriving: Sequence[Interval], promises: Promises, normalises: bool = False
     ) -> Iterator[tuple[_State, _Step]]:
-        found = self._meeting(left, right, normalises)
+        found = self._meeting(left, right, promises, normalises)
         if found is not None:
             reached, step = left.rule.range(left.site, arriving), Alignment(matches=((left, right),))
             for after in self._offers.tied(promises, found.pairs, ask=True):
@@ -234,35 +284,58 @@ class _Search:
         self, left: Parallel, right: Parallel, spot: _Spot, at: _State
     ) -> Iterator[tuple[_State, _Step]]:
         """Branch by branch, each with what those before have promised, then the join; in the best order."""
-        if self._meeting(left.join, right.join) is None or len(left.branches) != len(right.branches):
-            return
         best: _Cell = {}
-        for order in _orders(left, right):
-            ends: dict[tuple[Promises, tuple[Interval, ...]], _Step] = {(at.promises, ()): Path(Score())}
-            for index, (mine, theirs) in enumerate(zip(left.branches, order, strict=True)):
-                later = (*left.branches[index + 1 :], (left.join,)), (*order[index + 1 :], (right.join,))
+        if left.join.op != right.join.op:
+            return
+        for mine, theirs, promises, alone in self._orders(left, right, at.promises):
+            ends: dict[tuple[Promises, tuple[Interval, ...]], _Step] = {(promises, ()): Path(Score(), alone)}
+            for index, (branch, other) in enumerate(zip(mine, theirs, strict=True)):
+                later = (*mine[index + 1 :], (left.join,)), (*theirs[index + 1 :], (right.join,))
                 live = self._met(later[0]) | spot.live[0], self._met(later[1]) | spot.live[1]
                 inner, reached = _Spot(spot.place, spot.other, live), ends
                 ends = {}
-                for (promises, ranges), path in reached.items():
-                    for end, inside in self._series(mine, theirs, inner, _State(at.range, promises)).items():
+                for (known, ranges), path in reached.items():
+                    for end, inside in self._series(branch, other, inner, _State(at.range, known)).items():
                         both = Path(path.score.plus(inside.score), None, inside, path)
                         keep(ends, (end.promises, (*ranges, end.range)), both)
-            for (promises, ranges), path in ends.items():
-                for after, step in self._match_ops(left.join, right.join, ranges, promises):
-                    keep(best, after, Path(path.score.plus(step.score), step.step, path))
+            bounds = gated_range(left)
+            for (known, ranges), path in ends.items():
+                for after, step in self._match_ops(left.join, right.join, ranges, known):
+                    state = after if bounds is None else _State(bounds, after.promises)
+                    keep(best, state, Path(path.score.plus(step.score), step.step, path))
         yield from best.items()
 
-    def _meeting(self, left: Op, right: Op, normalises: bool = False) -> Meeting | None:
+    def _orders(
+        self, left: Parallel, right: Parallel, promises: Promises
+    ) -> Iterator[tuple[tuple[Series, ...], tuple[Series, ...], Promises, Alignment | None]]:
+        """The branches of both sides that may meet, in order, and what the others of a Concat make beside them."""
+        count = len(left.branches) - len(right.branches)
+        if not count:
+            for order in _reorderings(left, right):
+                yield left.branches, order, promises, None
+        elif left.join.op == right.join.op == "Concat" and (count < 0 or not self._keep_left):
+            more, fewer = (left, right) if count > 0 else (right, left)
+            for kept in islice(combinations(range(len(more.branches)), len(fewer.branches)), _MOST_CHOICES):
+                alone = _branches_beside(more, kept)
+                beside = NONE.union(*(branch.beside for branch in alone)) if alone else NONE
+                after = self._offers.empty(promises, beside, 0 if count > 0 else 1) if beside else None
+                if alone is not None and after is not None:
+                    chosen = tuple(more.branches[place] for place in kept)
+                    step = Alignment(branches_left=alone) if count > 0 else Alignment(branches_right=alone)
+                    yield (chosen, right.branches, after, step) if count > 0 else (left.branches, chosen, after, step)
+
+    def _meeting(self, left: Op, right: Op, promises: Promises, normalises: bool = False) -> Meeting | None:
         """What two ops tie and count, None where they cannot match."""
-        key = id(left), id(right)
+        mine, theirs = promises.new
+        new = (mine & self._met_by(left), theirs & self._met_by(right)) if mine or theirs else (NONE, NONE)
+        key = id(left), id(right), *new
         if key not in self._meetings:
             self._meetings[key] = None
-            if not mismatch(left, right):
-                mine = self._window(left)
-                kernel = None if mine is None else common_window(left, right)
-                if not self._keep_widths or kernel == mine:
-                    self._meetings[key] = meeting(left, right, self._owner, normalises, kernel)
+            if not mismatch(left, right, new):
+                shape = self._window(left)
+                kernel = None if shape is None else common_window(left, right)
+                if not self._keep_widths or kernel == shape:
+                    self._meetings[key] = meeting(left, right, self._owner, normalises, kernel, new)
         return self._meetings[key]
 
     def _window(self, op: Op) -> Window | None:
@@ -286,11 +359,30 @@ class _Search:
         return self._groups[id(unit)]
 
 
-def _orders(left: Parallel, right: Parallel) -> Iterator[tuple[Series, ...]]:
+def _alone(insertions: tuple[Insertion, ...], left: bool) -> Alignment:
+    return Alignment(only_left=insertions) if left else Alignment(only_right=insertions)
+
+
+def _reorderings(left: Parallel, right: Parallel) -> Iterator[tuple[Series, ...]]:
     """The orders in which the right branches may meet the left ones; with many branches, the given one alone."""
     if left.join.rule.commutative and len(right.branches) <= _MANY_BRANCHES:
         return permutations(right.branches)
     return iter([right.branches])
+
+
+def _branches_beside(unit: Parallel, kept: Sequence[int]) -> tuple[Branch, ...] | None:
+    """The branches of a Concat that are not kept; None where one gives no groups of its own."""
+    along = unit.join.site.axis(1)
+    parts = [{part.group for part in unit.join.operands[read][along]} for read in unit.join.reads]
+    staying = {group for place in kept for group in parts[place]}
+    found = []
+    for place, (branch, groups) in enumerate(zip(unit.branches, parts, strict=True)):
+        if place not in kept:
+            if None in groups or groups & staying:
+                return None
+            made = frozenset(group for group in groups if group is not None)
+            found.append(Branch(unit.join, unit.join.reads[place], branch, made))
+    return tuple(found)
 
 
 def _ports(structure: Structure) -> str:

@@ -11,7 +11,7 @@ from zlib import crc32
 import numpy as np
 
 from mnx.graphs.model import Array, Model, Node, Shape, without_unused_weights
-from mnx.graphs.mothers.alignment import Insertion
+from mnx.graphs.mothers.alignment import Branch, Insertion
 from mnx.graphs.mothers.kernels import Window
 from mnx.graphs.ops.axes import width_of
 from mnx.graphs.ops.rule import Kind, Role, Slot, Widths
@@ -24,6 +24,7 @@ def carve(
     left_out: Sequence[Insertion],
     widths: Mapping[int, int],
     windows: Mapping[str, Window],
+    branches: Sequence[Branch] = (),
 ) -> Model:
     """A smaller network with weights of the right shapes but no values (zero-stride stand-ins).
 
@@ -32,8 +33,9 @@ def carve(
         left_out: units that are passed over; each passed on what arrived.
         widths: channel group -> new width.
         windows: Conv node -> new kernel window.
+        branches: of Concats, left out too.
     """
-    kept = _without_units(model, left_out)
+    kept = _without_branches(_without_units(model, left_out), branches)
     ops = {op.name: op for op in structure.ops()}
     weights = dict(kept.weights)
     nodes = []
@@ -83,7 +85,7 @@ def drawn(model: Model, structure: Structure, seed: int) -> Model:
     weights: dict[str, Array] = {}
     for op in structure.ops():
         for parameter in op.parameters:
-            weights.setdefault(parameter.name, _fresh(op, parameter, seed))
+            weights.setdefault(parameter.name, fresh(op, parameter, seed))
     return model.with_weights(weights)
 
 
@@ -98,7 +100,7 @@ def fan_in(op: Op, parameter: Parameter) -> int:
     return prod(reach) if reach else parameter.shape[-1]
 
 
-def _fresh(op: Op, parameter: Parameter, seed: int) -> Array:
+def fresh(op: Op, parameter: Parameter, seed: int) -> Array:
     """A new value of a parameter, float32, drawn from (seed, name) alone."""
     if parameter.kind in (Kind.WEIGHT, Kind.TABLE):
         random = np.random.default_rng((seed, crc32(parameter.name.encode())))
@@ -142,6 +144,20 @@ def _without_units(model: Model, left_out: Sequence[Insertion]) -> Model:
         head=tuple(reading(node) for node in model.head),
         outputs=tuple(replace(port, name=source(port.name)) for port in model.outputs),
     )
+
+
+def _without_branches(model: Model, branches: Sequence[Branch]) -> Model:
+    """The model without some operands of Concats, and what makes them."""
+    gone = {op.name for branch in branches for op in ops_of(branch.series)}
+    cut: dict[str, set[int]] = {}
+    for branch in branches:
+        cut.setdefault(branch.join.name, set()).add(branch.number)
+
+    def reading(node: Node) -> Node:
+        kept = tuple(name for number, name in enumerate(node.inputs) if number not in cut.get(node.name, ()))
+        return replace(node, inputs=kept)
+
+    return model.replace(nodes=tuple(reading(node) for node in model.nodes if node.name not in gone))
 
 
 def _with_biases(model: Model, ops: Mapping[str, Op]) -> Model:

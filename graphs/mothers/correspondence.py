@@ -15,8 +15,9 @@ from math import gcd
 from mnx.graphs.errors import GraphError
 from mnx.graphs.mothers.alignment import Alignment
 from mnx.graphs.mothers.kernels import Window, common_window, window
-from mnx.graphs.mothers.matching import How
-from mnx.graphs.ops.axes import Axes, Axis, is_fixed
+from mnx.graphs.mothers.matching import How, trimmed
+from mnx.graphs.mothers.passages import Passage
+from mnx.graphs.ops.axes import Axes, Axis, is_fixed, without
 from mnx.graphs.trees.structure import Op, Structure
 
 _Key = tuple[str, int]
@@ -28,8 +29,9 @@ class Correspondence:
 
     Attributes:
         left_class: left group -> its class, named by the least left group in it.
-        width: class -> least width in it, or the fixed width that it meets.
-        carried: right group -> how many of the mother's channels it carries; groups not in it are the member's own.
+        width: class -> least width in it, or the fixed width that it meets; 0 of what a left group has alone.
+        carried: right group -> how many of the mother's channels it carries, 0 beside what it passes on; groups not in
+            it are the member's own.
         windows: left node name -> the kernel window both sides hold.
     """
 
@@ -45,26 +47,41 @@ def correspond(alignment: Alignment, left: Structure, right: Structure) -> Corre
     Raises:
         GraphError: a fixed width (the network's input or classes) would have to pass through something narrower.
     """
+    new, coded = alignment.new, alignment.passages
     union = _Union(
-        {("L", g): n for g, n in left.groups.items()} | {("R", g): n for g, n in right.groups.items()},
+        {
+            **{("L", g): n // _copies(coded[0], g) for g, n in left.groups.items()},
+            **{("R", g): n // _copies(coded[1], g) for g, n in right.groups.items()},
+        },
         {("L", g) for g in left.even} | {("R", g) for g in right.even},
     )
     for mine, theirs in alignment.matches:
         for one, other in _matched_axes(mine, theirs):
-            union.tie_axes(one, "L", other, "R", mine.name)
+            union.tie_axes(without(one, new[0]), "L", without(other, new[1]), "R", mine.name)
     for insertion in alignment.only_right:
+        arriving = trimmed(insertion.arriving.axes, new[0])
         for op, how in insertion.ops:
             if how is How.IDENTITY:
-                union.tie_values(op.output, "R", insertion.arriving.axes, "L", op.name)
-                union.tie_values(op.input, "R", insertion.arriving.axes, "L", op.name)
+                union.tie_values(trimmed(op.output, new[1]), "R", arriving, "L", op.name)
+                union.tie_values(trimmed(op.input, new[1]), "R", arriving, "L", op.name)
     for insertion in alignment.only_left:
+        arriving = trimmed(insertion.arriving.axes, new[1])
         for op, how in insertion.ops:
             if how is How.IDENTITY:
-                union.tie_values(op.output, "L", op.input, "L", op.name)
-                union.tie_values(op.output, "L", insertion.arriving.axes, "R", op.name)
-        union.tie_values(insertion.unit.output, "L", insertion.before.axes, "L", insertion.unit.value)
+                union.tie_values(trimmed(op.output, new[0]), "L", trimmed(op.input, new[0]), "L", op.name)
+                union.tie_values(trimmed(op.output, new[0]), "L", arriving, "R", op.name)
+        result, before = (trimmed(axes, new[0]) for axes in (insertion.unit.output, insertion.before.axes))
+        union.tie_values(result, "L", before, "L", insertion.unit.value)
     left_class, width, carried = union.classes(f"{left.name} and {right.name}")
+    left_class |= {group: group for group in new[0]}
+    width |= dict.fromkeys(new[0], 0)
+    carried |= dict.fromkeys(new[1], 0)
     return Correspondence(left_class, width, carried, dict(_windows(alignment)))
+
+
+def _copies(passages: Mapping[int, Passage], group: int) -> int:
+    """How many channels of a group every channel that it carries takes."""
+    return passages[group].copies if group in passages else 1
 
 
 def _matched_axes(mine: Op, theirs: Op) -> Iterator[tuple[Axis, Axis]]:

@@ -44,7 +44,7 @@ class Row:
         left: the op of the left network, None where it has none there.
         right: likewise.
         common: what their mother has there, or would have.
-        how: what becomes of an op that is alone: 'identity', 'zero', 'free' or 'join' (see `How` in `matching`).
+        how: what becomes of an op that is alone: 'identity', 'coded', 'zero', 'free' or 'join' (see `matching.How`).
         reason: why the two ops do not match, or why one that is alone cannot be inserted.
     """
 
@@ -123,7 +123,7 @@ class _Member:
         alignment, _ = embed(mother, member)
         self.match = {mine.name: theirs for mine, theirs in alignment.matches}
         names = {theirs.name: mine.name for mine, theirs in alignment.matches}
-        how = {op.name: how.value for insertion in alignment.only_right for op, how in insertion.ops}
+        how = {op.name: how.value for op, how in alignment.inserted}
         self.place: dict[str, tuple[int, bool]] = {}
         self.before: dict[str, list[_Single]] = {}
         waiting: list[_Single] = []

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from enum import Enum
 from itertools import zip_longest
+from typing import TypeAlias
 
 import numpy as np
 
 from mnx.graphs.model import Shape
 from mnx.graphs.mothers.kernels import common_window, window
-from mnx.graphs.ops.axes import Axes, Axis, Part, is_fixed, width_of
+from mnx.graphs.ops.axes import Axes, Axis, Part, is_fixed, width_of, without
 from mnx.graphs.ops.rule import Interval, Role
 from mnx.graphs.trees.structure import (
     Op,
@@ -32,17 +33,29 @@ class How(str, Enum):
     ZERO = "zero"
     FREE = "free"
     JOIN = "join"
+    CODED = "coded"
 
 
-def mismatch(left: Op, right: Op) -> str:
-    """Why two ops cannot match, '' where they can: all but width, kernel size and bias must agree."""
+Groups: TypeAlias = frozenset[int]
+NONE: Groups = frozenset()
+"""No channel groups."""
+
+
+def mismatch(left: Op, right: Op, new: tuple[Groups, Groups] = (NONE, NONE)) -> str:
+    """Why two ops cannot match, '' where they can: all but width, kernel size and bias must agree.
+
+    Args:
+        left: the mother's op.
+        right: the member's.
+        new: groups of the left and of the right network that carry nothing of what both have: they do not count.
+    """
     if left.op != right.op:
         return f"{left.op} is not {right.op}"
     if reason := _said_differently(left, right):
         return reason
     if [len(axes) for axes in (left.output, left.input)] != [len(axes) for axes in (right.output, right.input)]:
         return "their values have different ranks"
-    for one, other in zip(left.output[1:], right.output[1:], strict=True):
+    for one, other in zip(trimmed(left.output[1:], new[0]), trimmed(right.output[1:], new[1]), strict=True):
         if not alike(one, other):
             if is_fixed(one) and is_fixed(other):
                 sizes = [size_text(fixed_width(axis)) for axis in (one, other)]
@@ -55,7 +68,7 @@ def mismatch(left: Op, right: Op) -> str:
     if _operands(left) != _operands(right):
         return "one has a parameter where the other has a constant or a value"
     for mine in left.parameters:
-        if mine.slot in theirs and (reason := _unlike(mine, theirs[mine.slot])):
+        if mine.slot in theirs and (reason := _unlike(mine, theirs[mine.slot], new)):
             return reason
     if window(left) is not None and common_window(left, right) is None:
         return f"neither kernel fits inside the other at the same place: {_place(left)} and {_place(right)}"
@@ -93,14 +106,15 @@ def _said_differently(left: Op, right: Op) -> str:
     return ""
 
 
-def _unlike(mine: Parameter, theirs: Parameter) -> str:
+def _unlike(mine: Parameter, theirs: Parameter, new: tuple[Groups, Groups]) -> str:
     """Why one parameter cannot grow out of the other: a fixed axis of another size, or axes built differently.
 
     A fixed axis may meet a free one: what arrives at the network's input, passed on by an inserted layer.
     """
     if len(mine.shape) != len(theirs.shape):
         return f"their {mine.kind.value}s have different ranks"
-    for role, one, other in zip(mine.roles, mine.axes, theirs.axes, strict=True):
+    axes = zip(mine.roles, trimmed(mine.axes, new[0]), trimmed(theirs.axes, new[1]), strict=True)
+    for role, one, other in axes:
         if role is not Role.KERNEL and is_fixed(one) == is_fixed(other) and not alike(one, other):
             return f"the {mine.kind.value}s {mine.shape} and {theirs.shape} differ where they never change"
     return ""
@@ -114,16 +128,30 @@ def alike(left: Axis, right: Axis) -> bool:
     )
 
 
-def insertable(unit: Unit, arriving: Interval, axes: Axes) -> tuple[tuple[Op, How], ...] | None:
-    """How each op of a unit is set so that the unit passes on what arrives, or None where it cannot."""
+def trimmed(axes: Axes, new: Groups) -> Axes:
+    """Axes without the parts of new groups."""
+    return tuple(without(axis, new) for axis in axes) if new else axes
+
+
+def insertable(unit: Unit, arriving: Interval, axes: Axes, new: Groups = NONE) -> tuple[tuple[Op, How], ...] | None:
+    """How each op of a unit is set so that the unit passes on what arrives, or None where it cannot.
+
+    Args:
+        unit: the unit.
+        arriving: the range of what arrives.
+        axes: of what arrives, in the network that does not have the unit.
+        new: groups of the unit's network that carry nothing of what arrives.
+    """
     if isinstance(unit, Op):
-        return ((unit, How.IDENTITY),) if _passes(unit, arriving, axes) else None
-    if isinstance(unit, Tangle) or unit.join.op != "Add" or unit.join.parameters:
+        return ((unit, How.IDENTITY),) if _passes(unit, arriving, axes, new) else None
+    if isinstance(unit, Tangle) or unit.join.parameters:
         return None
-    if not _holds(unit.output, unit.join.site.outputs[0], axes):
+    if unit.join.op == "Concat":
+        return _beside(unit, arriving, axes, new)
+    if unit.join.op != "Add" or not _holds(unit.output, unit.join.site.outputs[0], axes, new):
         return None
     for through in range(len(unit.branches)):
-        passing = _passing_branch(unit.branches[through], arriving, axes)
+        passing = _passing_branch(unit.branches[through], arriving, axes, new)
         if passing is None:
             continue
         others = [zeroed(branch) for k, branch in enumerate(unit.branches) if k != through]
@@ -133,14 +161,58 @@ def insertable(unit: Unit, arriving: Interval, axes: Axes) -> tuple[tuple[Op, Ho
     return None
 
 
-def _passes(op: Op, arriving: Interval, axes: Axes) -> bool:
+def _beside(unit: Parallel, arriving: Interval, axes: Axes, new: Groups) -> tuple[tuple[Op, How], ...] | None:
+    """One branch passes on what arrives, the others make channels beside it that nobody has read so far."""
+    for through, branch in enumerate(unit.branches):
+        passing = _passing_branch(branch, arriving, axes, new)
+        made = added_groups(unit, through)
+        if passing is None or made is None:
+            continue
+        if _holds(unit.output, unit.join.site.outputs[0], axes, new | made):
+            rest = tuple(pair for k, other in enumerate(unit.branches) if k != through for pair in _free(other))
+            return (*passing, *rest, (unit.join, How.JOIN))
+    return None
+
+
+def added_groups(unit: Parallel, through: int) -> Groups | None:
+    """The groups that all branches of a Concat but one give; None where they are no groups of their own."""
+    along = unit.join.site.axis(1)
+    operands = [unit.join.operands[read][along] for read in unit.join.reads]
+    own = {part.group for part in operands[through]}
+    made = {part.group for k, axis in enumerate(operands) if k != through for part in axis}
+    if not made or None in made or made & own:
+        return None
+    return frozenset(group for group in made if group is not None)
+
+
+def groups_beside(unit: Unit, ops: Sequence[tuple[Op, How]]) -> Groups:
+    """The groups that a unit makes beside what it passes on, as `insertable` says."""
+    if not isinstance(unit, Parallel):
+        return NONE
+    free = {op.name for op, how in ops if how is How.FREE}
+    if unit.join.op == "Concat":
+        for through, branch in enumerate(unit.branches):
+            if not any(op.name in free for op in ops_of(branch)):
+                return (added_groups(unit, through) or NONE) | _inside(branch, ops)
+        return NONE
+    return NONE.union(*(_inside(branch, ops) for branch in unit.branches))
+
+
+def _inside(branch: Series, ops: Sequence[tuple[Op, How]]) -> Groups:
+    joined = {op.name for op, how in ops if how is How.JOIN}
+    units = [unit for unit in branch if isinstance(unit, Parallel) and unit.join.name in joined]
+    return NONE.union(*(groups_beside(unit, ops) for unit in units))
+
+
+def _passes(op: Op, arriving: Interval, axes: Axes, new: Groups) -> bool:
     if not op.rule.identity(op.site, arriving) or not op.reads:
         return False
-    return _holds(op.input, op.site.shapes[op.reads[0]], axes) and _holds(op.output, op.site.outputs[0], axes)
+    return _holds(op.input, op.site.shapes[op.reads[0]], axes, new) and _holds(op.output, op.site.outputs[0], axes, new)
 
 
-def _holds(value: Axes, shape: Shape, arriving: Axes) -> bool:
+def _holds(value: Axes, shape: Shape, arriving: Axes, new: Groups) -> bool:
     """Whether a value of this shape can be what arrives."""
+    value = trimmed(value, new)
     return len(value) == len(arriving) and all(map(_carries, value, shape, arriving))
 
 
@@ -149,16 +221,17 @@ def _carries(place: Axis, size: int, arriving: Axis) -> bool:
     if not is_fixed(arriving):
         return alike(place, arriving)
     if is_fixed(place):
-        return size == fixed_width(arriving)
+        return fixed_width(place) == fixed_width(arriving)
     return size >= fixed_width(arriving) and place == (Part(place[0].group),)
 
 
-def _passing_branch(branch: Series, arriving: Interval, axes: Axes) -> tuple[tuple[Op, How], ...] | None:
+def _passing_branch(branch: Series, arriving: Interval, axes: Axes, new: Groups) -> tuple[tuple[Op, How], ...] | None:
     found: list[tuple[Op, How]] = []
     for unit in branch:
-        ops = insertable(unit, arriving, axes)
+        ops = insertable(unit, arriving, axes, new)
         if ops is None:
             return None
+        new = new | groups_beside(unit, ops)
         found.extend(ops)
     return tuple(found)
 

@@ -43,7 +43,7 @@ def common(mother: Member, member: Structure) -> Member:
     alignment = align(structure, member)
     found = correspond(alignment, structure, member)
     widths = {group: found.width[name] for group, name in found.left_class.items()}
-    smaller = carve(model, structure, alignment.only_left, widths, found.windows)
+    smaller = carve(model, structure, alignment.only_left, widths, found.windows, alignment.branches_left)
     return smaller, describe(smaller)
 
 
@@ -125,7 +125,9 @@ def embed(mother: Structure, member: Structure) -> tuple[Alignment, Corresponden
 
 def _embeds(alignment: Alignment, found: Correspondence, mother: Structure) -> bool:
     """Whether the alignment leaves the mother as she is."""
-    if alignment.only_left or any(found.width[found.left_class[g]] != n for g, n in mother.groups.items()):
+    if alignment.only_left or alignment.branches_left:
+        return False
+    if any(found.width[found.left_class[g]] != n for g, n in mother.groups.items()):
         return False
     ops = {op.name: op for op in mother.ops()}
     return all(ops[node].site.shapes[1][2:] == window.size for node, window in found.windows.items())

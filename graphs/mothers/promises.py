@@ -15,7 +15,8 @@ from math import prod
 from typing import NamedTuple
 
 from mnx.graphs.mothers.kernels import Window, window
-from mnx.graphs.mothers.matching import How, insertable
+from mnx.graphs.mothers.matching import NONE, Groups, How, groups_beside, insertable, trimmed
+from mnx.graphs.mothers.passages import passages, run_at
 from mnx.graphs.ops.axes import Axes, Axis, Part, is_fixed, width_of
 from mnx.graphs.ops.rule import Interval, Kind, Role
 from mnx.graphs.trees.structure import Op, Parallel, Series, Structure, Tangle, Unit, ops_of
@@ -37,6 +38,12 @@ class Promises(NamedTuple):
         return Promises(
             tuple(item for item in self.left if item[0] in left), tuple(item for item in self.right if item[0] in right)
         )
+
+    @property
+    def new(self) -> tuple[Groups, Groups]:
+        """The groups of either side that are promised to carry nothing."""
+        left, right = (frozenset(group for group, width in side if not width) for side in self)
+        return left, right
 
     @property
     def total(self) -> int:
@@ -82,6 +89,18 @@ class Offers:
         """From now on any width of either network may be promised."""
         every = {width for widths in self._widths for width in widths.values()}
         self._narrower = _sets(dict.fromkeys(self._widths[0], every)), _sets(dict.fromkeys(self._widths[1], every))
+
+    def empty(self, promises: Promises, groups: Groups, side: int) -> Promises | None:
+        """The promises with nothing promised of these groups of a side; None where that cannot be kept."""
+        known = dict(promises[side])
+        if any(known.get(group, 0) for group in groups) or groups & self._even[side]:
+            return None
+        changed = tuple(sorted({**known, **dict.fromkeys(groups, 0)}.items()))
+        return Promises(changed, promises.right) if side == 0 else Promises(promises.left, changed)
+
+    def holds(self, promises: Promises, group: int, copies: int, side: int) -> bool:
+        """Whether a group of a side has room for so many copies of what is promised of it."""
+        return self._widths[side][group] >= copies * dict(promises[side])[group]
 
     def tied(self, promises: Promises, pairs: Sequence[Pair], ask: bool) -> list[Promises]:
         """Every way to promise the same of two parts that meet; none where what is promised cannot be kept.
@@ -144,6 +163,8 @@ class Offers:
     def _fits(self, side: int, group: int, width: int) -> bool:
         """Whether a group can carry so many channels: where a mean is taken, a whole number of times each."""
         native = self._widths[side][group]
+        if not width:
+            return False
         return native % width == 0 if group in self._even[side] else native >= width
 
     def _keeps(self, side: int, part: Part, width: int) -> bool:
@@ -168,7 +189,14 @@ class Offers:
                 self.asked += 1
 
 
-def meeting(left: Op, right: Op, owner: Mapping[str, str], normalises: bool, kernel: Window | None) -> Meeting:
+def meeting(
+    left: Op,
+    right: Op,
+    owner: Mapping[str, str],
+    normalises: bool,
+    kernel: Window | None,
+    new: tuple[Groups, Groups] = (NONE, NONE),
+) -> Meeting:
     """What two ops that match tie and count.
 
     Args:
@@ -178,14 +206,15 @@ def meeting(left: Op, right: Op, owner: Mapping[str, str], normalises: bool, ker
         normalises: whether the left op stands behind one that leaves its bias out on its account. The bias is counted
             there all the same, and taken off here: where the normalisation is passed over, the mother has it.
         kernel: what their kernels have in common.
+        new: groups of either side that carry nothing of what both have.
     """
     theirs = {parameter.slot: parameter for parameter in right.parameters}
-    pairs = [pair for axes in zip(left.output, right.output, strict=True) for pair in parts(*axes)]
+    pairs = [pair for axes in _met(left.output, right.output, new) for pair in parts(*axes)]
     counted: list[tuple[int, tuple[Axis, ...]]] = []
     for mine in left.parameters:
         other = theirs.get(mine.slot, mine)
         if mine.slot in theirs:
-            pairs += [pair for axes in zip(mine.axes, other.axes, strict=True) for pair in parts(*axes)]
+            pairs += [pair for axes in _met(mine.axes, other.axes, new) for pair in parts(*axes)]
         if mine.kind.trained and owner[mine.name] == left.name:
             factor, axes = 1, []
             for axis, role, size, their_size in zip(mine.axes, mine.roles, mine.shape, other.shape, strict=True):
@@ -199,6 +228,10 @@ def meeting(left: Op, right: Op, owner: Mapping[str, str], normalises: bool, ker
     if normalises:
         counted.append((-1, (left.output[1],)))
     return Meeting(tuple(dict.fromkeys(pairs)), tuple(counted), _reach(kernel))
+
+
+def _met(left: Axes, right: Axes, new: tuple[Groups, Groups]) -> Iterator[tuple[Axis, Axis]]:
+    yield from zip(trimmed(left, new[0]), trimmed(right, new[1]), strict=True)
 
 
 def reach(structure: Structure) -> int:
@@ -231,13 +264,18 @@ def parts(one: Axis, other: Axis) -> Iterator[Pair]:
         yield from zip(one, other, strict=False)
 
 
-def passing(unit: Unit, ops: Sequence[tuple[Op, How]], arriving: Axes, left: bool) -> tuple[Pair, ...]:
-    """The parts that are tied where a unit of the left (or right) side passes on what arrives, given by the other."""
+def passing(
+    unit: Unit, ops: Sequence[tuple[Op, How]], arriving: Axes, left: bool, new: Groups = NONE
+) -> tuple[Pair, ...]:
+    """The parts that are tied where a unit of the left (or right) side passes on what arrives, given by the other.
+
+    `new` are groups of its own side that carry nothing of it.
+    """
     values = [axes for op, how in ops if how is How.IDENTITY for axes in (op.input, op.output)]
     pairs = [
         pair if left else (pair[1], pair[0])
         for axes in (*values, unit.output)
-        for place, axis in zip(axes[1:], arriving[1:], strict=True)
+        for place, axis in zip(trimmed(axes[1:], new), arriving[1:], strict=True)
         for pair in parts(place, axis)
     ]
     return tuple(dict.fromkeys(pairs))
@@ -256,12 +294,20 @@ def _collect(series: Series, axes: Axes, widths: Mapping[int, int], found: dict[
     behind: frozenset[int] = frozenset()
     for index in range(len(series), -1, -1):
         if index < len(series):
-            behind = _behind(series[index], places[index], widths, behind, found)
+            halved = _halved(series, index, widths)
+            behind = _behind(series[index], places[index], widths, behind, found) | halved
         for part in (part for axis in places[index] for part in axis):
             if part.group is not None:
                 lower = {width for width in behind if width < widths[part.group]}
                 found.setdefault(part.group, set()).update(lower)
     return behind
+
+
+def _halved(series: Series, place: int, widths: Mapping[int, int]) -> frozenset[int]:
+    """What a layer that begins here can pass on in pairs."""
+    run = run_at(series, place)
+    ways = passages(series, place, run, (0.0, 0.0), NONE) if run is not None else ()
+    return frozenset(widths[way.group] // way.copies for way in ways if widths[way.group] >= way.copies > 1)
 
 
 def _behind(
@@ -272,6 +318,8 @@ def _behind(
     if isinstance(unit, Parallel):
         inside = inside.union(*(_collect(branch, axes, widths, found) for branch in unit.branches))
     ops = insertable(unit, _EASIEST, axes)
+    if ops is not None and groups_beside(unit, ops):
+        return inside | behind
     if ops is None:
         return inside | (behind if set(_groups(unit.output)) <= set(_groups(axes)) else frozenset())
     own = [widths[group] for op, how in ops if how is How.IDENTITY for group in _groups(op.output)]

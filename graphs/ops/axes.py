@@ -8,7 +8,7 @@ cannot be tied so that both stay free, their groups become fixed: the network is
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import prod
 from typing import TypeAlias
@@ -42,6 +42,14 @@ def is_fixed(axis: Axis) -> bool:
 def width_of(axis: Axis, widths: Mapping[int, int]) -> int:
     """The number of elements along an axis, given the widths of its groups."""
     return sum(part.outer * part.inner * (1 if part.group is None else widths[part.group]) for part in axis)
+
+
+def without(axis: Axis, groups: Collection[int]) -> Axis:
+    """The axis without the parts of these groups; of width 0 where nothing is left."""
+    if not groups:
+        return axis
+    kept = tuple(part for part in axis if part.group not in groups)
+    return kept or fixed(0)
 
 
 def repeated(axis: Axis, inner: int) -> Axis:

@@ -7,7 +7,7 @@ from math import prod
 
 from mnx.graphs.model import Attribute
 from mnx.graphs.ops.axes import Axes, Axis, Ties, fixed
-from mnx.graphs.ops.rule import Rule, Site, same_range, space
+from mnx.graphs.ops.rule import EVERY, LINEAR, MONOTONE, Keeps, Rule, Site, keeps_every, same_range, space
 
 
 def _tie(site: Site, axes: Sequence[Axes], ties: Ties) -> Axes:
@@ -72,6 +72,20 @@ def _input_cost(site: Site) -> int:
     return prod(site.shapes[0][1:])
 
 
+def _keeps_of_mean(site: Site) -> frozenset[Keeps]:
+    """Where zeros around the image are counted, a constant does not pass."""
+    padded = any(site.node.integers("pads", ())) and site.node.integer("count_include_pad", 0)
+    return LINEAR if padded else EVERY
+
+
+def _keeps_of_sum(site: Site) -> frozenset[Keeps]:
+    return LINEAR if site.node.op == "ReduceSum" else frozenset()
+
+
+def _keeps_of_extreme(site: Site) -> frozenset[Keeps]:
+    return MONOTONE
+
+
 _WINDOW: dict[str, Attribute] = {
     "kernel_shape": (),
     "strides": (1, 1),
@@ -80,14 +94,19 @@ _WINDOW: dict[str, Attribute] = {
     "ceil_mode": 0,
 }
 
-MAX_POOL = Rule(tie=_tie, range=same_range, matching=_WINDOW, keeps_zero=True)
+MAX_POOL = Rule(tie=_tie, range=same_range, matching=_WINDOW, keeps_zero=True, keeps=_keeps_of_extreme)
 AVERAGE_POOL = Rule(
-    tie=_tie, range=same_range, matching={**_WINDOW, "count_include_pad": 0}, cost=_window_cost, keeps_zero=True
+    tie=_tie,
+    range=same_range,
+    matching={**_WINDOW, "count_include_pad": 0},
+    cost=_window_cost,
+    keeps_zero=True,
+    keeps=_keeps_of_mean,
 )
-GLOBAL_AVERAGE_POOL = Rule(tie=_tie, range=same_range, cost=_input_cost, keeps_zero=True)
+GLOBAL_AVERAGE_POOL = Rule(tie=_tie, range=same_range, cost=_input_cost, keeps_zero=True, keeps=keeps_every)
 LP_POOL = Rule(tie=_tie, matching={**_WINDOW, "p": 2}, cost=_window_cost, keeps_zero=True)
 GLOBAL_LP_POOL = Rule(tie=_tie, matching={"p": 2}, cost=_input_cost, keeps_zero=True)
-GLOBAL_MAX_POOL = Rule(tie=_tie, range=same_range, keeps_zero=True)
+GLOBAL_MAX_POOL = Rule(tie=_tie, range=same_range, keeps_zero=True, keeps=_keeps_of_extreme)
 LRN = Rule(
     tie=_tie_neighbours,
     matching={"size": 5, "alpha": 1e-4, "beta": 0.75, "bias": 1.0},
@@ -104,6 +123,7 @@ REDUCE_MEAN = Rule(
     derived=(1,),
     cost=_input_cost,
     keeps_zero=True,
+    keeps=keeps_every,
     mixes=True,
     even=_reduced,
     doc="over channels: a multiple of the mother's width",
@@ -115,9 +135,16 @@ REDUCE_SUM = Rule(
     derived=(1,),
     cost=_input_cost,
     keeps_zero=True,
+    keeps=_keeps_of_sum,
     mixes=True,
     doc="the width summed over never changes",
 )
 REDUCE_EXTREME = Rule(
-    tie=_tie_extreme, range=same_range, matching={"keepdims": 1}, signature=_over, derived=(1,), keeps_zero=True
+    tie=_tie_extreme,
+    range=same_range,
+    matching={"keepdims": 1},
+    signature=_over,
+    derived=(1,),
+    keeps_zero=True,
+    keeps=_keeps_of_extreme,
 )

@@ -13,7 +13,7 @@ import numpy as np
 from mnx.graphs.errors import UnsupportedOp
 from mnx.graphs.model import Attribute, Shape
 from mnx.graphs.ops.axes import Axes, Axis, Ties, fixed, is_fixed, repeated
-from mnx.graphs.ops.rule import Interval, Rewritten, Rule, Site, Widths, same_range, space
+from mnx.graphs.ops.rule import Interval, Rewritten, Rule, Site, Widths, keeps_every, same_range, space
 
 
 def _tie_flatten(site: Site, axes: Sequence[Axes], ties: Ties) -> Axes:
@@ -130,7 +130,12 @@ def _hull(site: Site, arriving: Sequence[Interval]) -> Interval:
 
 
 FLATTEN = Rule(
-    tie=_tie_flatten, range=same_range, matching={"axis": 1}, keeps_zero=True, doc="width becomes channels * space"
+    tie=_tie_flatten,
+    range=same_range,
+    matching={"axis": 1},
+    keeps_zero=True,
+    keeps=keeps_every,
+    doc="width becomes channels * space",
 )
 CONCAT = Rule(
     tie=_tie_concat,
@@ -145,9 +150,10 @@ RESHAPE = Rule(
     rewrite=_rewrite_reshape,
     derived=(1,),
     keeps_zero=True,
+    keeps=keeps_every,
     doc="axes become products; channels split into heads, whose width stays",
 )
-TRANSPOSE = Rule(tie=_tie_transpose, range=same_range, matching={"perm": ()}, keeps_zero=True)
+TRANSPOSE = Rule(tie=_tie_transpose, range=same_range, matching={"perm": ()}, keeps_zero=True, keeps=keeps_every)
 SPACE_TO_DEPTH = Rule(tie=_tie_to_depth, range=same_range, matching={"blocksize": 1}, keeps_zero=True)
 DEPTH_TO_SPACE = Rule(tie=_tie_to_space, range=same_range, matching={"blocksize": 1, "mode": "DCR"}, keeps_zero=True)
 RESIZE = Rule(

@@ -118,6 +118,31 @@ Signature: TypeAlias = "Callable[[Site], tuple[tuple[str, Attribute], ...]]"
 Tie: TypeAlias = Callable[[Site, Sequence[Axes], Ties], Axes]
 
 
+class Keeps(str, Enum):
+    """What an op without parameters does channel by channel, so that something done in front is undone behind it.
+
+    ADDS: f(x + y) = f(x) + f(y). SCALES: f(c x) = c f(x) for c > 0. MOVES: f(x + c) = f(x) + c.
+    """
+
+    ADDS = "adds"
+    SCALES = "scales"
+    MOVES = "moves"
+
+
+LINEAR = frozenset({Keeps.ADDS, Keeps.SCALES})
+MONOTONE = frozenset({Keeps.SCALES, Keeps.MOVES})
+EVERY = frozenset(Keeps)
+
+
+@dataclass(frozen=True)
+class Line:
+    """Where a function is a straight line: f(x) = gain * x for low <= x <= high, to the last digit of float32."""
+
+    low: float
+    high: float = float("inf")
+    gain: float = 1.0
+
+
 def no_cost(site: Site) -> int:
     """Multiply-adds of an op that has none worth counting."""
     return 0
@@ -160,6 +185,26 @@ def unknown(site: Site, arriving: Sequence[Interval]) -> Interval:
     return ANY
 
 
+def no_line(site: Site) -> Line | None:
+    """For functions that are nowhere a straight line."""
+    return None
+
+
+def no_mirror(site: Site) -> float:
+    """For functions whose odd part is no straight line."""
+    return 0.0
+
+
+def keeps_nothing(site: Site) -> frozenset[Keeps]:
+    """For ops behind which nothing done in front can be undone."""
+    return frozenset()
+
+
+def keeps_every(site: Site) -> frozenset[Keeps]:
+    """For ops that move elements around, or take means of them."""
+    return EVERY
+
+
 def same_range(site: Site, arriving: Sequence[Interval]) -> Interval:
     """For ops whose outputs are among, or between, their inputs."""
     return arriving[0]
@@ -185,6 +230,11 @@ class Rule:
         rewrite: the node's attributes and constants that embed widths, at new widths.
         derived: the constant inputs that `rewrite` gives, and that therefore need not agree.
         signature: what must agree further for two such nodes to match, and is not a plain attribute.
+        keeps: what the op keeps of what is done to its channels, where it has no parameters.
+        line: where the function is a straight line.
+        mirror: c where f(x) - f(-x) = c x for every x, else 0.
+        near_zero: whether f(x) = x (1 + O(x^2)), so that small numbers pass almost unchanged.
+        follows: attributes that do not decide what a network is: a grown op takes over its mother's.
         commutative: for joins, whether the branches may be matched in another order.
         doc: one line that says what is special about it.
     """
@@ -202,5 +252,10 @@ class Rule:
     rewrite: Rewrite = plain
     signature: Signature = unsigned
     derived: tuple[int, ...] = ()
+    keeps: Callable[[Site], frozenset[Keeps]] = keeps_nothing
+    line: Callable[[Site], Line | None] = no_line
+    mirror: Callable[[Site], float] = no_mirror
+    near_zero: bool = False
+    follows: Mapping[str, float] = field(default_factory=dict)
     commutative: bool = False
     doc: str = ""

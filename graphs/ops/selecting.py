@@ -14,7 +14,7 @@ import numpy as np
 from mnx.graphs.errors import UnsupportedOp
 from mnx.graphs.model import Array, Attribute
 from mnx.graphs.ops.axes import Axes, Ties, fixed, is_fixed
-from mnx.graphs.ops.rule import Interval, Kind, Rewritten, Role, Rule, Site, Slot, Widths, same_range
+from mnx.graphs.ops.rule import Interval, Kind, Rewritten, Role, Rule, Site, Slot, Widths, keeps_every, same_range
 
 
 def _tie_slice(site: Site, axes: Sequence[Axes], ties: Ties) -> Axes:
@@ -190,6 +190,7 @@ def _gather_signature(site: Site) -> tuple[tuple[str, Attribute], ...]:
 SLICE = Rule(
     tie=_tie_slice,
     range=same_range,
+    keeps=keeps_every,
     signature=_cut_signature,
     rewrite=_rewrite_slice,
     derived=(1, 2),

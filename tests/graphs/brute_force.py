@@ -12,7 +12,7 @@ from mnx.graphs.model import Model
 from mnx.graphs.mothers.alignment import Alignment, Insertion, Place
 from mnx.graphs.mothers.carve import carve
 from mnx.graphs.mothers.correspondence import correspond
-from mnx.graphs.mothers.matching import insertable, mismatch
+from mnx.graphs.mothers.matching import groups_beside, insertable, mismatch
 from mnx.graphs.mothers.mother import size
 from mnx.graphs.ops.rule import ANY, Interval
 from mnx.graphs.trees.describe import describe
@@ -35,7 +35,8 @@ def largest(left: tuple[Model, Structure], right: Structure) -> Structure | None
         key = kept, tuple(sorted(found.width.items())), tuple(sorted(found.windows.items(), key=str))
         if key not in mothers:
             widths = {group: found.width[name] for group, name in found.left_class.items()}
-            mothers[key] = describe(carve(model, structure, alignment.only_left, widths, found.windows))
+            carved = carve(model, structure, alignment.only_left, widths, found.windows, alignment.branches_left)
+            mothers[key] = describe(carved)
     return max(mothers.values(), key=size, default=None)
 
 
@@ -48,10 +49,10 @@ def alignments(left: Series, right: Series, place: Place, other: Place, at: Inte
         for first, reached in _matches(mine, theirs, place, other, at):
             after = Place(mine.value, mine.output), Place(theirs.value, theirs.output)
             yield from _with(first, alignments(left[1:], right[1:], *after, reached))
-    if left and (ops := insertable(left[0], at, other.axes)) is not None:
+    if left and (ops := insertable(left[0], at, other.axes)) is not None and not groups_beside(left[0], ops):
         first = Alignment(only_left=(Insertion(left[0], place, ops, other),))
         yield from _with(first, alignments(left[1:], right, Place(left[0].value, left[0].output), other, at))
-    if right and (ops := insertable(right[0], at, place.axes)) is not None:
+    if right and (ops := insertable(right[0], at, place.axes)) is not None and not groups_beside(right[0], ops):
         first = Alignment(only_right=(Insertion(right[0], other, ops, place),))
         yield from _with(first, alignments(left, right[1:], place, Place(right[0].value, right[0].output), at))
 
@@ -86,4 +87,4 @@ def _with(first: Alignment, following: Iterator[Found]) -> Iterator[Found]:
 
 
 def _sum(one: Alignment, other: Alignment) -> Alignment:
-    return Alignment(one.matches + other.matches, one.only_left + other.only_left, one.only_right + other.only_right, 0)
+    return Alignment(one.matches + other.matches, one.only_left + other.only_left, one.only_right + other.only_right)

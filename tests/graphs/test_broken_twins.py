@@ -10,7 +10,7 @@ from hand_made import inception
 from strategies import Array, batch_for, trained
 
 from mnx.graphs.errors import NotPreserved
-from mnx.graphs.growth import hatch as hatching
+from mnx.graphs.growth import growing
 from mnx.graphs.growth.hatch import hatch
 from mnx.graphs.growth.maps import GrowthMap
 from mnx.graphs.model import Model
@@ -39,7 +39,7 @@ PAIRS: Mapping[str, tuple[Model, Model]] = {
 
 @dataclass(frozen=True)
 class Twin:
-    """A rule of `mnx.graphs.growth.hatch` and how it is broken, where this shows first, and for which split."""
+    """A rule of `mnx.graphs.growth.growing` and how it is broken, where this shows first, and for which split."""
 
     rule: str
     breaking: Breaking
@@ -87,7 +87,11 @@ def sums_too_large(factor: float) -> Breaking:
 
 def draws_as_they_are(rule: Rule) -> Rule:
     def broken(weight: Array, axis: int, growth: GrowthMap, fresh: Array | None) -> Array:
-        return np.asarray(rule(weight, axis, growth, fresh) if fresh is None else fresh, weight.dtype)
+        if fresh is None or not fresh.shape[axis]:
+            return np.asarray(rule(weight, axis, growth, fresh))
+        return np.asarray(
+            np.resize(fresh, [*weight.shape[:axis], len(growth), *weight.shape[axis + 1 :]]), weight.dtype
+        )
 
     return broken
 
@@ -204,13 +208,13 @@ def only_first_copies(kind: Kind, rest: float) -> Breaking:
     return breaking
 
 
-GROW = "_Growth._parameter"
+GROW = "Growing._parameter"
 
 TWINS: Mapping[str, Twin] = {
     "every copy of a column gets all of it": Twin("shared", whole_columns, "wider", "fc2"),
     "every copy gets all, equal split": Twin("shared", whole_columns, "wider", "fc2", "equal"),
     "shares add up to a thousandth too much": Twin("shared", sums_too_large(1.001), "wider", "fc2"),
-    "draws that add up to nothing": Twin("shared", draws_as_they_are, "wider", "fc1"),
+    "draws that add up to nothing": Twin("shared", draws_as_they_are, "wider", "fc2"),
     "shares by the average number of copies": Twin("shared", shares_by_average_count, "wider", "fc2", "equal"),
     "rows by another map": Twin("axis_map", at_call(0, rolled), "wider", "fc1"),
     "columns by another map": Twin("axis_map", at_call(4, rolled), "wider", "fc2"),
@@ -261,7 +265,7 @@ def test_unbroken_rules_pass(pair: str, split: str) -> None:
 @pytest.mark.parametrize("name", TWINS)
 def test_a_broken_twin_is_caught_and_its_op_named(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     twin = TWINS[name]
-    owner: Any = hatching
+    owner: Any = growing
     *path, attribute = twin.rule.split(".")
     for step in path:
         owner = getattr(owner, step)
@@ -271,5 +275,5 @@ def test_a_broken_twin_is_caught_and_its_op_named(name: str, monkeypatch: pytest
 
 
 def test_a_twin_that_is_never_asked_breaks_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hatching, "placed", kernel_in_the_corner(hatching.placed))
+    monkeypatch.setattr(growing, "placed", kernel_in_the_corner(growing.placed))
     assert hatched("wider", "random")

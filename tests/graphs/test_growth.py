@@ -8,7 +8,7 @@ from strategies import Array, examples
 
 from mnx.graphs.growth.insert import channel_statistics, identity, zero
 from mnx.graphs.growth.maps import axis_map, growth_map, random_of
-from mnx.graphs.growth.shares import placed, shared
+from mnx.graphs.growth.shares import copied, placed, shared
 from mnx.graphs.ops.axes import Axis, Part, fixed
 from mnx.graphs.trees.describe import describe
 from mnx.graphs.trees.structure import Op
@@ -79,7 +79,7 @@ def test_shares_of_a_column_add_up_to_it(width: tuple[int, int], seed: int, equa
     weight, draws = random.uniform(-1, 1, (old, 2, 3)), random.uniform(-1, 1, (new, 2, 3))
     for dtype, tolerance in ((np.float64, 1e-12), (np.float32, 1e-6)):
         given_weight = weight.astype(dtype)
-        shares = shared(given_weight, 0, growth, None if equal else draws)
+        shares = shared(given_weight, 0, growth, None if equal else draws[copied(growth)])
         assert shares.dtype == dtype
         np.testing.assert_allclose(sums_over_copies(shares, growth, old), given_weight, rtol=0, atol=tolerance)
 
@@ -91,14 +91,14 @@ def test_shares_split_any_axis(width: tuple[int, int], axis: int) -> None:
     random = random_of(0, "axis")
     growth = growth_map(old, new, random)
     weight = np.moveaxis(random.normal(size=(old, 2, 3)), 0, axis)
-    draws = np.moveaxis(random.normal(size=(new, 2, 3)), 0, axis)
+    draws = np.moveaxis(random.normal(size=(len(copied(growth)), 2, 3)), 0, axis)
     first = shared(np.moveaxis(weight, axis, 0), 0, growth, np.moveaxis(draws, axis, 0))
     np.testing.assert_array_equal(np.moveaxis(shared(weight, axis, growth, draws), axis, 0), first)
 
 
 def test_a_column_without_copies_stays_as_it_is_to_the_last_bit() -> None:
     random = random_of(0, "kept")
-    weight, draws = (random.normal(size=(n, 4)).astype(np.float32) for n in (3, 4))
+    weight, draws = (random.normal(size=(n, 4)).astype(np.float32) for n in (3, 2))
     shares = shared(weight, 0, np.array([0, 1, 2, 1]), draws)
     np.testing.assert_array_equal(shares[[0, 2]], weight[[0, 2]])
 

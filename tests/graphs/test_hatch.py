@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from strategies import Array, batch_for, ensembles, examples, planned, trained
 
 from mnx.graphs.errors import GraphError, NotPreserved
-from mnx.graphs.growth.hatch import SPLITS, Hatched, grow, hatch, reordered
+from mnx.graphs.growth.growing import SPLITS, Style
+from mnx.graphs.growth.hatch import Hatched, grow, hatch, reordered
 from mnx.graphs.model import Model
 from mnx.graphs.mothers.matching import How
 from mnx.graphs.mothers.mother import embed
@@ -208,7 +209,7 @@ def test_a_hatched_model_takes_a_batch_of_any_size() -> None:
 def grown_weights(seed: int, name: str = "n") -> Mapping[str, Array]:
     mother = trained(vgg("m", [[(1, 3)], [(3, 3)]], 3, (2, 6, 6), (5,), batch_norm=True))
     member = vgg(name, [[(3, 7), (3, 8)], [(3, 7)]], 3, (2, 6, 6), (9,), batch_norm=True)
-    return grow(mother, member, batch_for(mother, 0), seed)[0].weights
+    return grow(mother, member, batch_for(mother, 0), Style(seed))[0].weights
 
 
 def test_growth_depends_on_the_seed_and_the_name_of_the_member_alone() -> None:
@@ -232,8 +233,8 @@ def test_hatching_changes_neither_mother_nor_member() -> None:
             np.testing.assert_array_equal(model.weights[name], array)
 
 
-def test_a_layer_behind_tanh_cannot_be_inserted() -> None:
-    mother, member = mlp("m", 4, (5,), 3, "Tanh"), mlp("n", 4, (5, 5), 3, "Tanh")
+def test_a_layer_behind_sigmoid_cannot_be_inserted() -> None:
+    mother, member = mlp("m", 4, (5,), 3, "Sigmoid"), mlp("n", 4, (5, 5), 3, "Sigmoid")
     with pytest.raises(GraphError, match="share no mother"):
         planned([mother, member])
     with pytest.raises(GraphError, match="share no mother"):
@@ -294,6 +295,6 @@ def test_a_bias_is_taken_up_by_the_normalisation_behind_it(monkeypatch: pytest.M
     members = [vgg("a", [[(3, 6)]], 5, (1, 8, 8), (12,)), vgg("b", [[(3, 8)]], 5, (1, 8, 8), (12,), batch_norm=True)]
     mother = trained(planned(members)[0], 0)
     assert hatched_of(mother, members[1]).certificate.passed
-    monkeypatch.setattr("mnx.graphs.growth.hatch._absorbed_biases", lambda *_: {})
+    monkeypatch.setattr("mnx.graphs.growth.growing.Growing._behind", lambda *_: {})
     with pytest.raises(NotPreserved):
         hatched_of(mother, members[1])

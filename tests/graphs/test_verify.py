@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from strategies import Array, batch_for, examples, trained
 
 from mnx.graphs.errors import GraphError, NotPreserved
+from mnx.graphs.growth.growing import Style
 from mnx.graphs.growth.hatch import grow, hatch
 from mnx.graphs.model import Model
 from mnx.graphs.run import run
@@ -94,7 +95,7 @@ def grown(*, norms: bool) -> tuple[Model, Model, Sequence[Same], bool]:
     """A mother, a wider member, which values repeat which, and whether batch statistics agree on every batch."""
     mother = trained(mlp("m", 4, (3,), 3, batch_norm=norms))
     member = mlp("n", 4, (5, 3) if norms else (5,), 3, batch_norm=norms)
-    return mother, *grow(mother, member, batch_for(mother, 0), 0)
+    return mother, *grow(mother, member, batch_for(mother, 0), Style())
 
 
 def certified(mother: Model, member: Model, same: Sequence[Same], exact: bool, *names: str) -> Certificate:

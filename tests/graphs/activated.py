@@ -1,0 +1,61 @@
+"""Small networks of any activation, and networks whose branches Concat joins, for tests of what can be inserted."""
+
+from collections.abc import Sequence
+
+from hand_made import Net
+
+from mnx.graphs.model import Model
+from mnx.graphs.zoo import layers
+
+Blocks = Sequence[Sequence[int]]
+
+
+def activated(net: Net, x: str, activation: str) -> str:
+    """An activation by the name of its op; 'Silu' is x * Sigmoid(x)."""
+    if activation == "Silu":
+        return net.op("Mul", x, net.builder.add("Sigmoid", x))
+    return net.op(activation, x)
+
+
+def perceptron(name: str, widths: Sequence[int], activation: str) -> Model:
+    """Linear layers on images of 2 x 4 x 4."""
+    net = Net(name)
+    x, width = net.builder.add("Flatten", layers.INPUT, axis=1), 32
+    for number, wanted in enumerate(widths):
+        x = layers.gemm(net.builder, net.fill, x, width, wanted, name=f"hidden{number}")
+        net.widths[x] = width = wanted
+        x = activated(net, x, activation)
+    return net.done(layers.gemm(net.builder, net.fill, x, width, 3, name="head", output=layers.LOGITS), (3,))
+
+
+def convolutional(
+    name: str, blocks: Blocks, activation: str, kernel: int = 3, pool: str = "MaxPool", norm: bool = False
+) -> Model:
+    """Blocks of convolutions; each ends in a pooling that keeps most of the image."""
+    net = Net(name)
+    x = layers.INPUT
+    for block in blocks:
+        for width in block:
+            x = net.conv_norm(x, width, kernel) if norm else net.conv(x, width, kernel)
+            x = activated(net, x, activation)
+        x = net.same(x, net.builder.add(pool, x, kernel_shape=(2, 2), strides=(1, 1)))
+    return net.finish(x)
+
+
+def dense(name: str, stem: int, growth: Sequence[int], new_first: bool = False) -> Model:
+    """A dense block: every layer's channels are joined to all before."""
+    net = Net(name)
+    x = net.conv_relu(layers.INPUT, stem)
+    for width in growth:
+        made = net.conv(net.relu(net.norm(x)), width)
+        x = net.concat(made, x) if new_first else net.concat(x, made)
+    return net.finish(net.relu(net.norm(x)))
+
+
+def branched(name: str, stem: int, blocks: Sequence[Sequence[tuple[int, int]]]) -> Model:
+    """Blocks of convolutions side by side, (width, kernel) each, joined by Concat."""
+    net = Net(name)
+    x = net.conv_relu(layers.INPUT, stem)
+    for block in blocks:
+        x = net.concat(*(net.conv_relu(x, width, kernel) for width, kernel in block))
+    return net.finish(x)
