@@ -12,7 +12,8 @@ import numpy as np
 from mnx.graphs.errors import GraphError
 from mnx.graphs.growth.codes import Code, code_of, coded_rows, constant_behind, decoded_columns, doubled
 from mnx.graphs.growth.insert import Statistics, channel_statistics, identity, zero
-from mnx.graphs.growth.maps import GrowthMap, axis_map, growth_map, random_of, taken
+from mnx.graphs.growth.maps import GrowthMap, axis_map, growth_map, map_with_means, random_of, taken
+from mnx.graphs.growth.means import Means
 from mnx.graphs.growth.shares import copied, placed, shared
 from mnx.graphs.model import Array, Model
 from mnx.graphs.mothers.alignment import Alignment, Place
@@ -90,12 +91,18 @@ class Growing:
         for group, passage in passages.items():
             largest = self._largest(arriving[group]) if passage.kind == "small" else 1.0
             self.codes[group] = code_of(passage, largest, SMALL)
+        self.means = Means(self.mother, self.member, self.alignment, self.found)
         for group, width in self.found.carried.items():
             self.old[group] = width * (passages[group].copies if group in passages else 1)
             if group not in self.maps:
-                random = random_of(self.style.seed, self.member.name, f"group {group}")
-                share = 0.0 if group in self.member.even else self.style.fresh
-                self.maps[group] = growth_map(self.old[group], self.member.groups[group], random, share)
+                self.maps[group] = self._drawn_map(group)
+
+    def _drawn_map(self, group: int) -> GrowthMap:
+        old, new = self.old[group], self.member.groups[group]
+        random = random_of(self.style.seed, self.member.name, f"group {group}")
+        if group in self.means.shares:
+            return map_with_means(old, new, random)
+        return growth_map(old, new, random, 0.0 if group in self.member.even else self.style.fresh)
 
     def axis(self, axis: Axis) -> GrowthMap:
         """The growth map of a member's axis."""
@@ -177,7 +184,19 @@ class Growing:
         growth = self.axis(parameter.axes[axis])
         if (growth < value.shape[axis]).all():
             return np.take(value, growth, axis=axis)
+        if (mean := self.means.group_of(parameter.axes[axis])) is not None:
+            scaled = self.means.scaled(op, parameter, value, mean)
+            return taken(scaled, axis, growth, self._at_mean(op, parameter, value, axis))
         return taken(value, axis, growth, self._fresh(op, parameter, value, axis))
+
+    def _at_mean(self, op: Op, parameter: Parameter, value: Array, axis: int) -> Array | float:
+        """Rows of channels at the mean, in the shape of the grown value."""
+        row = self.means.row(op, parameter, value, axis)
+        if isinstance(row, float):
+            return row
+        shape = list(value.shape)
+        shape[axis] = parameter.shape[axis]
+        return np.broadcast_to(row, shape)
 
     def _columns(self, op: Op, parameter: Parameter, value: Array, axis: int) -> Array:
         for group in self._coded(parameter.axes[axis]):
@@ -185,7 +204,12 @@ class Growing:
             front = decoded_columns(np.moveaxis(value, axis, 0), self.codes[group], entries, marks)
             value = np.moveaxis(front, 0, axis)
         growth = self.axis(parameter.axes[axis])
-        return shared(value, axis, growth, self._draws(op, parameter, value, axis, growth))
+        result = shared(value, axis, growth, self._draws(op, parameter, value, axis, growth))
+        if self.means.group_of(parameter.axes[axis]) is not None and op.name in self.means.centred.settled:
+            inside: list[slice | Array] = [slice(None)] * result.ndim
+            inside[axis] = np.flatnonzero(growth >= value.shape[axis])
+            result[tuple(inside)] = self._fresh(op, parameter, result, axis)[tuple(inside)]
+        return result
 
     def _coded(self, axis: Axis) -> list[int]:
         return [group for group in self.codes if any(part.group == group for part in axis)]
@@ -196,7 +220,7 @@ class Growing:
     def _doubled(self, axis: Axis, group: int) -> tuple[GrowthMap, GrowthMap]:
         return doubled(axis, group, self.found.carried[group], self.codes[group].passage.copies, self.old)
 
-    def _fresh(self, op: Op, parameter: Parameter, value: Array, axis: int) -> Array | float:
+    def _fresh(self, op: Op, parameter: Parameter, value: Array, axis: int) -> Array:
         """Fresh rows: drawn as for a new network, in the shape that the value has so far but for its grown axis."""
         drawn = fresh(op, parameter, self.style.seed)
         for other, size in enumerate(value.shape):

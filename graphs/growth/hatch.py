@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
+
+import numpy as np
 
 from mnx.graphs.growth.growing import Growing, Style, inserted, missing_bias
 from mnx.graphs.growth.maps import random_of, reordering
-from mnx.graphs.model import Model
+from mnx.graphs.model import Attribute, Model
 from mnx.graphs.mothers.matching import How
 from mnx.graphs.mothers.mother import embed
 from mnx.graphs.ops.axes import Axis
@@ -70,7 +72,24 @@ def grow(mother: Model, member: Model, calibration: Batch, style: Style) -> tupl
     """The grown member without a certificate, which values repeat which, and whether batch statistics are exact."""
     growing = begun(mother, member, calibration, style)
     exact = not any(op.op == "BatchNormalization" and how is How.IDENTITY for op, how, _ in inserted(growing.alignment))
-    return member.with_weights(growing.weights()), tuple(repeats(growing)), exact
+    grown = with_attributes(member, growing.means.attributes()).with_weights(growing.weights())
+    return grown, tuple(repeats(growing)), exact
+
+
+def with_attributes(model: Model, attributes: Mapping[str, Mapping[str, Attribute]]) -> Model:
+    """The model with attributes of some nodes changed, which its `changes` name."""
+    if not attributes:
+        return model
+    nodes = tuple(
+        replace(node, attributes={**node.attributes, **attributes[node.name]}) if node.name in attributes else node
+        for node in model.nodes
+    )
+    said = tuple(
+        f"{name} of node '{node.name}' ({node.op}) is {value:g}, to compute what its mother does"
+        for node in model.nodes
+        for name, value in attributes.get(node.name, {}).items()
+    )
+    return model.replace(nodes=nodes, changes=(*model.changes, *said))
 
 
 def begun(mother: Model, member: Model, calibration: Batch, style: Style) -> Growing:
@@ -79,9 +98,15 @@ def begun(mother: Model, member: Model, calibration: Batch, style: Style) -> Gro
     Raises:
         GraphError: the member cannot be grown from this mother.
     """
-    ours, theirs = describe(mother), describe(member)
+    ours, theirs = describe(_single(mother)), describe(member)
     alignment, found = embed(ours, theirs)
     return Growing(mother, ours, member, theirs, alignment, found, calibration, style)
+
+
+def _single(model: Model) -> Model:
+    """A model in double precision as one in float32, which its structure is read from."""
+    doubles = {name: array.astype(np.float32) for name, array in model.weights.items() if array.dtype == np.float64}
+    return model.with_weights(doubles) if doubles else model
 
 
 def repeats(growing: Growing) -> list[Same]:

@@ -45,6 +45,13 @@ def growth_map(old: int, new: int, random: np.random.Generator, fresh: float = 0
     )
 
 
+def map_with_means(old: int, new: int, random: np.random.Generator) -> GrowthMap:
+    """Every old channel as often as fits in, then fresh ones that are all alike: those at the mean. Shape (new,)."""
+    times = new // old
+    repeats = [np.arange(old), *(random.permutation(old) for _ in range(times - 1))]
+    return np.concatenate([*repeats, np.full(new - times * old, old)]).astype(np.int64)
+
+
 def reordering(width: int, random: np.random.Generator) -> GrowthMap:
     """The channels of a group in another order: a growth map that repeats none. Shape (width,)."""
     return random.permutation(width).astype(np.int64)

@@ -18,6 +18,7 @@ from mnx.graphs.mothers.kernels import Window, common_window, window
 from mnx.graphs.mothers.matching import How, trimmed
 from mnx.graphs.mothers.passages import Passage
 from mnx.graphs.ops.axes import Axes, Axis, is_fixed, without
+from mnx.graphs.trees.centred import rigid
 from mnx.graphs.trees.structure import Op, Structure
 
 _Key = tuple[str, int]
@@ -53,7 +54,7 @@ def correspond(alignment: Alignment, left: Structure, right: Structure) -> Corre
             **{("L", g): n // _copies(coded[0], g) for g, n in left.groups.items()},
             **{("R", g): n // _copies(coded[1], g) for g, n in right.groups.items()},
         },
-        {("L", g) for g in left.even} | {("R", g) for g in right.even},
+        {("L", g) for g in rigid(left)} | {("R", g) for g in rigid(right)},
     )
     for mine, theirs in alignment.matches:
         for one, other in _matched_axes(mine, theirs):

@@ -19,6 +19,7 @@ from mnx.graphs.mothers.matching import NONE, Groups, How, groups_beside, insert
 from mnx.graphs.mothers.passages import passages, run_at
 from mnx.graphs.ops.axes import Axes, Axis, Part, is_fixed, width_of
 from mnx.graphs.ops.rule import Interval, Kind, Role
+from mnx.graphs.trees.centred import rigid
 from mnx.graphs.trees.structure import Op, Parallel, Series, Structure, Tangle, Unit, ops_of
 
 _EASIEST: Interval = (0.0, 0.0)
@@ -79,7 +80,8 @@ class Offers:
 
     def __init__(self, left: Structure, right: Structure, whole: bool) -> None:
         self._widths = left.groups, right.groups
-        self._even = left.even, right.even
+        self._even = rigid(left), rigid(right)
+        self._means = left.even, right.even
         self._narrower = _sets(narrowings(left)), _sets(narrowings(right))
         self._whole = whole
         self.asked = 0
@@ -93,7 +95,7 @@ class Offers:
     def empty(self, promises: Promises, groups: Groups, side: int) -> Promises | None:
         """The promises with nothing promised of these groups of a side; None where that cannot be kept."""
         known = dict(promises[side])
-        if any(known.get(group, 0) for group in groups) or groups & self._even[side]:
+        if any(known.get(group, 0) for group in groups) or groups & self._means[side]:
             return None
         changed = tuple(sorted({**known, **dict.fromkeys(groups, 0)}.items()))
         return Promises(changed, promises.right) if side == 0 else Promises(promises.left, changed)

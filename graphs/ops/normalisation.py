@@ -57,29 +57,31 @@ _AFFINE = {1: Slot(Kind.SCALE, _CHANNEL), 2: Slot(Kind.SHIFT, _CHANNEL)}
 BATCH_NORMALIZATION = Rule(
     tie=_tie,
     slots={**_AFFINE, 3: Slot(Kind.MEAN, _CHANNEL), 4: Slot(Kind.VARIANCE, _CHANNEL)},
-    matching={"epsilon": 1e-5},
+    follows={"epsilon": 1e-5},
     identity=_identity,
     cost=output_cost,
     linear=True,
     doc="inserted with scale and shift calibrated on data",
 )
 INSTANCE_NORMALIZATION = Rule(
-    tie=_tie, slots=_AFFINE, matching={"epsilon": 1e-5}, cost=output_cost, linear=True, doc="each channel by itself"
+    tie=_tie, slots=_AFFINE, follows={"epsilon": 1e-5}, cost=output_cost, linear=True, doc="each channel by itself"
 )
 LAYER_NORMALIZATION = Rule(
     tie=_tie_layer,
     slots=_AFFINE,
-    matching={"epsilon": 1e-5, "axis": -1},
+    follows={"epsilon": 1e-5},
+    matching={"axis": -1},
     cost=output_cost,
     linear=True,
     mixes=True,
     even=_normalised,
-    doc="a multiple of the mother's width",
+    doc="a multiple of the mother's width, or more where channels at the mean can be made",
 )
 GROUP_NORMALIZATION = Rule(
     tie=_tie_blocks,
     slots=_AFFINE,
-    matching={"epsilon": 1e-5, "num_groups": 1},
+    follows={"epsilon": 1e-5},
+    matching={"num_groups": 1},
     cost=output_cost,
     linear=True,
     mixes=True,

@@ -166,6 +166,12 @@ def trained(model: Model, seed: int = 0) -> Model:
     return result.with_weights(moved)
 
 
+def doubled(model: Model) -> Model:
+    """The model with its weights in double precision."""
+    arrays = model.weights.items()
+    return model.with_weights({name: a.astype(np.float64) for name, a in arrays if a.dtype == np.float32})
+
+
 def batch_for(model: Model, seed: int, examples: int = 16) -> Array:
     """A batch of normal inputs, float32."""
     return np.random.default_rng(seed).standard_normal((examples, *model.inputs[0].shape), np.float32)

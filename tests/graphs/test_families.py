@@ -48,7 +48,6 @@ _RECURRENT = "hidden sizes of recurrent layers do not grow yet"
 _PACKED = "nn.MultiheadAttention packs batch and heads in one axis, which exporters transpose each in its own way"
 _SHUFFLE = "a channel shuffle ties widths to products that must be built alike"
 _HEADS = "heads of another size are left out of the mother where queries, keys and values are one layer"
-_DENSE = "a further layer of a dense block cannot be put in yet"
 _FOLDED = "dynamo folds BatchNormalization into a linear layer, TorchScript does not"
 
 KNOWN: dict[str, dict[str, str]] = {
@@ -62,10 +61,10 @@ KNOWN: dict[str, dict[str, str]] = {
     },
     "twins": {},
     "mother": {"lstm": _RECURRENT, "gru": _RECURRENT, "vit_head_size": _HEADS},
-    "deeper": {"shufflenet": _SHUFFLE, "densenet_depth": _DENSE},
+    "deeper": {"shufflenet": _SHUFFLE},
     "mixed": {"encoder": _PACKED, "encoder_norm_first": _PACKED, "mlp_norm": _FOLDED},
     "hatch": {"lstm": _RECURRENT, "gru": _RECURRENT},
-    "hatch deeper": {"shufflenet": _SHUFFLE, "densenet_depth": _DENSE},
+    "hatch deeper": {"shufflenet": _SHUFFLE},
     "hatch mixed": {},
 }
 """What is asked -> family, or family and exporter -> why it does not work yet. A deeper ensemble fails where a wider
@@ -218,11 +217,11 @@ def test_wider_members_have_a_mother(name: str, exporter: str, member: Read) -> 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["vit", "bert", "encoder_norm_first"])
-def test_the_width_that_is_normalised_divides_those_of_members_of_16_and_24(name: str, member: Read) -> None:
+def test_the_width_that_is_normalised_is_the_lesser_or_divides_both_behind_a_norm(name: str, member: Read) -> None:
     members = ensemble(name, member, ("script_eval", "script_eval"))
     _, mother = planned(members)
     assert [{each.groups[group] for group in each.even} for each in map(describe, members)] == [{16}, {24}]
-    assert {mother.groups[group] for group in mother.even} == {8}
+    assert {mother.groups[group] for group in mother.even} == {8 if name == "bert" else 16}
 
 
 @pytest.mark.parametrize(("name", "exporter"), cases("deeper"))
@@ -233,6 +232,13 @@ def test_wider_and_deeper_members_have_a_mother(name: str, exporter: str, member
 @pytest.mark.parametrize(("name", "exporter"), cases("mixed", "mixed"))
 def test_members_of_several_exporters_have_a_mother(name: str, exporter: str, member: Read) -> None:
     check_mother(ensemble(name, member, MIXED))
+
+
+def same_but_epsilon(one: Model, other: Model) -> bool:
+    """Whether two models have the same nodes, but for how normalisations guard against zero."""
+    return [replace(node, attributes={**node.attributes, "epsilon": 0.0}) for node in one.nodes] == [
+        replace(node, attributes={**node.attributes, "epsilon": 0.0}) for node in other.nodes
+    ]
 
 
 def check_hatching(name: str, members: Sequence[Model]) -> None:
@@ -246,7 +252,7 @@ def check_hatching(name: str, members: Sequence[Model]) -> None:
         found = hatch(mother, each, given, "real", 0)
         assert found.certificate.passed
         assert same(logits(found.model, fresh), logits(mother, fresh))
-        assert found.model.nodes == each.nodes
+        assert same_but_epsilon(found.model, each)
         assert not np.array_equal(logits(each, fresh), logits(mother, fresh))
 
 
