@@ -17,6 +17,8 @@ from mnx.graphs.mothers.mother import stand_in
 HOW = {
     "identity": "the identity",
     "coded": "coded, undone behind",
+    "veiled": "a constant, undone beside",
+    "handed": "takes over from the one before",
     "zero": "zero",
     "free": "its own weights",
     "join": "passes on",

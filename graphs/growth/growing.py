@@ -27,6 +27,9 @@ from mnx.graphs.ops.rule import Kind, Role
 from mnx.graphs.run import Batch, run
 from mnx.graphs.trees.structure import Op, Parameter, Structure
 
+_ROWS = (Kind.WEIGHT, Kind.BIAS, Kind.SCALE, Kind.SHIFT)
+"""What a linear op's result is made of: multiplied together, the result is."""
+
 SPLITS = ("random", "equal")
 """How the copies of a column share it: by random draws that add up exactly, or equally."""
 
@@ -127,7 +130,34 @@ class Growing:
             elif how is How.ZERO:
                 values = dict(zero(op))
                 found |= {p.name: values[p.slot].astype(self.precision) for p in op.parameters}
-        return found | self._behind(found)
+        found |= self._behind(found)
+        return found | self._exchanged(found)
+
+    @property
+    def veiled(self) -> frozenset[str]:
+        """The member's nodes whose values are not those of the mother, for a neighbour takes something over."""
+        exchanges = [insertion.exchange for insertion in self.alignment.only_right if insertion.exchange]
+        return frozenset().union(*(exchange.veiled for exchange in exchanges))
+
+    def _exchanged(self, weights: Mapping[str, Array]) -> dict[str, Array]:
+        """The parameters that neighbours of inserted gates and normalisations take over, in order of insertion."""
+        ops = {op.name: op for op in self.member.ops()}
+        known = dict(weights)
+        for insertion in self.alignment.only_right:
+            exchange = insertion.exchange
+            if exchange is None:
+                continue
+            for name in (exchange.rows, *exchange.columns):
+                for parameter in ops[name].parameters if name else ():
+                    if parameter.kind in (_ROWS if name == exchange.rows else (Kind.WEIGHT,)):
+                        known[parameter.name] = known[parameter.name] * self.precision.type(exchange.factor)
+            if exchange.source and isinstance(insertion.unit, Op):
+                old = {parameter.slot: parameter for parameter in ops[exchange.source].parameters}
+                for parameter in insertion.unit.parameters:
+                    plain = float(parameter.kind is Kind.SCALE)
+                    known[parameter.name] = known[old[parameter.slot].name]
+                    known[old[parameter.slot].name] = np.full(parameter.shape, plain, self.precision)
+        return known
 
     def matched(self) -> dict[str, Array]:
         """The parameters of every op that the mother has too."""

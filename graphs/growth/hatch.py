@@ -19,6 +19,8 @@ from mnx.graphs.trees.describe import describe
 from mnx.graphs.trees.structure import BATCH
 from mnx.graphs.verify import Certificate, Same, certify
 
+_REPEATING = (How.IDENTITY, How.JOIN, How.VEILED, How.HANDED)
+
 
 @dataclass(frozen=True)
 class Hatched:
@@ -113,11 +115,14 @@ def repeats(growing: Growing) -> list[Same]:
     """Which values of the member must repeat which of the mother, in execution order; those in code repeat none."""
     alignment = growing.alignment
     pairs = {right.name: left.value for left, right in alignment.matches if not missing_bias(left, right)}
-    pairs |= {op.name: place.value for op, how, place in inserted(alignment) if how in (How.IDENTITY, How.JOIN)}
+    pairs |= {op.name: place.value for op, how, place in inserted(alignment) if how in _REPEATING}
     return [
         Same(op.name, op.op, op.value, pairs[op.name], tuple(map(growing.changed, op.output)))
         for op in growing.member.ops()
-        if op.name in pairs and not growing.is_coded(op) and not any(map(_joins_batch, op.output))
+        if op.name in pairs
+        and op.name not in growing.veiled
+        and not growing.is_coded(op)
+        and not any(map(_joins_batch, op.output))
     ]
 
 

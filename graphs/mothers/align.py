@@ -18,11 +18,13 @@ from mnx.graphs.errors import GraphError
 from mnx.graphs.model import Shape
 from mnx.graphs.mothers.alignment import Alignment, Branch, Insertion, Place
 from mnx.graphs.mothers.best_path import Path, Score, bounded, keep
+from mnx.graphs.mothers.exchanges import Exchange, Ops, gate_at, norm_at
 from mnx.graphs.mothers.kernels import Window, common_window, window
 from mnx.graphs.mothers.matching import (
     NONE,
     Groups,
     How,
+    alike,
     fixed_width,
     groups_beside,
     insertable,
@@ -198,6 +200,8 @@ class _Search:
         """Pass over a unit of one side, or a layer in code, where what arrives gets through as wide as promised."""
         for after, insertion in self._over(series[at], places[at], arriving, state, left):
             yield 1, after, Path(Score(), _alone((insertion,), left))
+        for length, after, step in self._with_exchange(series, at, places, arriving, state, left):
+            yield length, after, step
         run = run_at(series, at)
         if run is None or self._passed(run.activation, state, arriving.axes, left) is not None:
             return
@@ -216,6 +220,32 @@ class _Search:
             for after, so_far in found:
                 if self._offers.holds(after.promises, way.group, way.copies, 0 if left else 1):
                     yield len(run.units), after, Path(Score(), _alone((*so_far, coded), left))
+
+    def _with_exchange(
+        self, series: Series, at: int, places: Sequence[Place], arriving: Place, state: _State, left: bool
+    ) -> Iterator[tuple[int, _State, _Step]]:
+        """Pass over a gate, or over a residual section and the normalisation behind its sum."""
+        gate = gate_at(series, at)
+        if gate is not None and self._passed(series[at], state, arriving.axes, left) is None:
+            for after, insertion in self._exchanged(series[at], places[at], arriving, state, left, gate):
+                yield 1, after, Path(Score(), _alone((insertion,), left))
+        norm = norm_at(series, at + 1) if at + 1 < len(series) else None
+        if norm is not None:
+            for middle, section in self._over(series[at], places[at], arriving, state, left):
+                for after, insertion in self._exchanged(series[at + 1], places[at + 1], arriving, middle, left, norm):
+                    yield 2, after, Path(Score(), _alone((section, insertion), left))
+
+    def _exchanged(
+        self, unit: Unit, before: Place, arriving: Place, at: _State, left: bool, found: tuple[Ops, Exchange]
+    ) -> Iterator[tuple[_State, Insertion]]:
+        ops, exchange = found
+        here, there = at.promises.new if left else at.promises.new[::-1]
+        value = trimmed(unit.output, here)
+        axes = trimmed(arriving.axes, there)
+        if len(value) == len(axes) and all(map(alike, value[1:], axes[1:])):
+            pairs = passing(unit, (), axes, left, here)
+            for after in self._offers.tied(at.promises, pairs, ask=False):
+                yield _State(at.range, after), Insertion(unit, before, ops, arriving, exchange=exchange)
 
     def _over(
         self, unit: Unit, before: Place, arriving: Place, at: _State, left: bool

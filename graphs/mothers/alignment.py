@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from mnx.graphs.mothers.exchanges import Exchange
 from mnx.graphs.mothers.matching import NONE, Groups, How
 from mnx.graphs.mothers.passages import Passage
 from mnx.graphs.ops.axes import Axes
@@ -29,6 +30,7 @@ class Insertion:
         arriving: what arrives, on the other side.
         beside: groups of its side that it makes beside what it passes on.
         passage: of an activation that ends an inserted layer: how the layer is coded, None where it is an identity.
+        exchange: what other nodes take over, None where nothing is needed.
     """
 
     unit: Unit
@@ -37,6 +39,7 @@ class Insertion:
     arriving: Place
     beside: Groups = NONE
     passage: Passage | None = None
+    exchange: Exchange | None = None
 
 
 @dataclass(frozen=True)

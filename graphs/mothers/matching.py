@@ -34,6 +34,8 @@ class How(str, Enum):
     FREE = "free"
     JOIN = "join"
     CODED = "coded"
+    VEILED = "veiled"
+    HANDED = "handed"
 
 
 Groups: TypeAlias = frozenset[int]

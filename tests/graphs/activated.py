@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import numpy as np
 from hand_made import Net
 
 from mnx.graphs.model import Model
@@ -59,3 +60,42 @@ def branched(name: str, stem: int, blocks: Sequence[Sequence[tuple[int, int]]]) 
     for block in blocks:
         x = net.concat(*(net.conv_relu(x, width, kernel) for width, kernel in block))
     return net.finish(x)
+
+
+def gated(name: str, plan: Sequence[tuple[int, str]], activation: str = "Relu", gate: str = "Sigmoid") -> Model:
+    """Convolutions with normalisation, (width, gate) each: squeeze-and-excitation 'before' or 'behind' the activation.
+
+    A last convolution of one tap follows.
+    """
+    net = Net(name)
+    x = net.conv_relu(layers.INPUT, 4)
+    for width, place in plan:
+        x = net.conv_norm(x, width)
+        x = excited(net, x, gate) if place == "before" else x
+        x = net.op(activation, x)
+        x = excited(net, x, gate) if place == "behind" else x
+    return net.finish(net.relu(net.conv(x, 5, 1)))
+
+
+def excited(net: Net, x: str, gate: str) -> str:
+    """Squeeze-and-excitation."""
+    squeezed = net.relu(net.conv(net.same(x, net.builder.add("GlobalAveragePool", x)), 2, 1))
+    return net.op("Mul", x, net.op(gate, net.conv(squeezed, net.widths[x], 1)))
+
+
+def post_norm(name: str, width: int, depth: int, epsilon: float = 1e-12, hidden: int = 6) -> Model:
+    """Perceptron blocks, each with its LayerNormalization behind the shortcut, and one before all."""
+    net = Net(name)
+
+    def norm(x: str) -> str:
+        scale = net.builder.weight("scale", np.ones(width, np.float32))
+        shift = net.builder.weight("shift", np.zeros(width, np.float32))
+        return net.builder.add("LayerNormalization", x, scale, shift, axis=-1, epsilon=epsilon)
+
+    flat = net.builder.add("Flatten", layers.INPUT, axis=1)
+    x = norm(layers.gemm(net.builder, net.fill, flat, 32, width, name="stem"))
+    for number in range(depth):
+        y = layers.gemm(net.builder, net.fill, x, width, hidden, name=f"up{number}")
+        y = layers.gemm(net.builder, net.fill, net.builder.add("Gelu", y), hidden, width, name=f"down{number}")
+        x = norm(net.builder.add("Add", x, y))
+    return net.done(layers.gemm(net.builder, net.fill, x, width, 3, name="head", output=layers.LOGITS), (3,))
