@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from math import sqrt
@@ -29,6 +29,12 @@ from mnx.graphs.trees.structure import Op, Parameter, Structure
 
 _ROWS = (Kind.WEIGHT, Kind.BIAS, Kind.SCALE, Kind.SHIFT)
 """What a linear op's result is made of: multiplied together, the result is."""
+
+_BLOCK = 1 << 19
+"""So many numbers are worked on at a time."""
+
+_UNIT = np.float32(sqrt(12))
+"""What brings uniform numbers from an interval of length 1 to variance 1."""
 
 SPLITS = ("random", "equal")
 """How the copies of a column share it: by random draws that add up exactly, or equally."""
@@ -234,7 +240,17 @@ class Growing:
             front = decoded_columns(np.moveaxis(value, axis, 0), self.codes[group], entries, marks)
             value = np.moveaxis(front, 0, axis)
         growth = self.axis(parameter.axes[axis])
-        result = shared(value, axis, growth, self._draws(op, parameter, value, axis, growth))
+        shape = list(value.shape)
+        shape[axis] = len(growth)
+        result = np.empty(shape, value.dtype)
+        random = random_of(self.style.seed, self.member.name, parameter.name)
+        equal = self.style.split == "equal" or parameter.kind is not Kind.WEIGHT
+        scale = None if equal else _UNIT * self._scale(op, parameter, value)
+        sharing = len(copied(growth))
+        for block in blocks(value, axis):
+            part = value[block]
+            draws = None if scale is None else _drawn(random, part, axis, sharing, scale[_slices(scale, block)])
+            result[block] = shared(part, axis, growth, draws)
         if self.means.group_of(parameter.axes[axis]) is not None and op.name in self.means.centred.settled:
             inside: list[slice | Array] = [slice(None)] * result.ndim
             inside[axis] = np.flatnonzero(growth >= value.shape[axis])
@@ -257,16 +273,6 @@ class Growing:
             if other != axis and drawn.shape[other] != size:
                 drawn = np.take(drawn, np.arange(size) % drawn.shape[other], axis=other)
         return drawn
-
-    def _draws(self, op: Op, parameter: Parameter, value: Array, axis: int, growth: GrowthMap) -> Array | None:
-        if self.style.split == "equal" or parameter.kind is not Kind.WEIGHT:
-            return None
-        shape = list(value.shape)
-        shape[axis] = len(copied(growth))
-        random = random_of(self.style.seed, self.member.name, parameter.name)
-        draws = random.standard_normal(shape, dtype=np.float32)
-        draws *= self._scale(op, parameter, value)
-        return draws
 
     def _scale(self, op: Op, parameter: Parameter, value: Array) -> Array:
         """The size of draws: that of the mother's row, so that shares that cancel do not drown it in rounding.
@@ -338,6 +344,32 @@ class Growing:
             grown = taken(missing, 0, self.axis(right.output[1]))
             found[mean] = (weights[mean] - grown).astype(self.precision)
         return found
+
+
+def blocks(value: Array, axis: int) -> Iterator[tuple[slice, ...]]:
+    """A value in parts that fit into a processor's cache, each whole along `axis`."""
+    other = 1 if axis == 0 else 0
+    if value.ndim < 2:
+        yield (slice(None),)
+        return
+    step = max(1, _BLOCK * value.shape[other] // max(1, value.size))
+    for start in range(0, value.shape[other], step):
+        yield (slice(None),) * other + (slice(start, start + step),)
+
+
+def _slices(scale: Array, block: tuple[slice, ...]) -> tuple[slice, ...]:
+    """The part of a scale that belongs to a block; it is whole along axes on which it does not depend."""
+    return tuple(slice(None) if size == 1 else part for size, part in zip(scale.shape, block, strict=False))
+
+
+def _drawn(random: np.random.Generator, value: Array, axis: int, count: int, scale: Array) -> Array:
+    """Uniform numbers with a mean of 0 and a standard deviation of `scale`, so many along `axis`."""
+    shape = list(value.shape)
+    shape[axis] = count
+    draws = random.random(shape, dtype=np.float32)
+    draws -= np.float32(0.5)
+    draws *= scale
+    return draws
 
 
 def missing_bias(left: Op, right: Op) -> str:

@@ -8,17 +8,40 @@ another add up to zero.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from mnx.graphs.growth.maps import GrowthMap, taken
 from mnx.graphs.model import Array
 
 
-def copied(growth: GrowthMap) -> GrowthMap:
-    """The channels that share with others, those of one old channel together."""
+@dataclass(frozen=True)
+class _Copies:
+    """Channels that share an old one, so many each: shape (copies, old channels)."""
+
+    channels: GrowthMap
+
+    @property
+    def count(self) -> int:
+        """How many copies each old channel has."""
+        return len(self.channels)
+
+
+def _sharing(growth: GrowthMap) -> list[_Copies]:
+    """The channels that share with others, those of equally many copies together."""
     order = np.argsort(growth, kind="stable")
-    _, which, counts = np.unique(growth[order], return_inverse=True, return_counts=True)
-    return order[counts[which] > 1]
+    _, starts, counts = np.unique(growth[order], return_index=True, return_counts=True)
+    return [
+        _Copies(order[starts[counts == count][None, :] + np.arange(count)[:, None]])
+        for count in np.unique(counts)
+        if count > 1
+    ]
+
+
+def copied(growth: GrowthMap) -> GrowthMap:
+    """The channels that share with others: first copies, then second ones, and so on, for every number of copies."""
+    return np.concatenate([copies.channels.reshape(-1) for copies in _sharing(growth)] or [np.arange(0)])
 
 
 def shared(weight: Array, axis: int, growth: GrowthMap, draws: Array | None) -> Array:
@@ -32,21 +55,29 @@ def shared(weight: Array, axis: int, growth: GrowthMap, draws: Array | None) -> 
             shares.
     """
     result = taken(weight, axis, growth)
-    among = copied(growth)
-    if not len(among):
-        return result
-    _, starts, counts = np.unique(growth[among], return_index=True, return_counts=True)
-    columns = np.moveaxis(result, axis, 0)
-    whole = columns[among[starts]].astype(np.float64)
-    count = counts.reshape(-1, *[1] * (weight.ndim - 1))
-    if draws is None:
-        columns[among] = np.repeat(whole / count, counts, axis=0)
-    else:
-        own = np.moveaxis(draws, axis, 0).astype(np.float64)
-        excess = (np.add.reduceat(own, starts, axis=0) - whole) / count
-        own -= np.repeat(excess, counts, axis=0)
-        columns[among] = own
+    start = 0
+    for copies in _sharing(growth):
+        first, *others = copies.channels
+        whole = np.take(result, first, axis=axis)
+        size = len(first)
+        if draws is None:
+            shares = [whole / weight.dtype.type(copies.count)] * copies.count
+        else:
+            places = range(start, start + copies.count * size, size)
+            own = [draws[_along(draws.ndim, axis, slice(place, place + size))] for place in places]
+            excess = (sum(own[1:], own[0]) - whole) / weight.dtype.type(copies.count)
+            shares = [one - excess for one in own]
+            start += copies.count * size
+        rest = whole
+        for channels, share in zip(others, shares[1:], strict=True):
+            result[_along(result.ndim, axis, channels)] = share
+            rest = rest - share
+        result[_along(result.ndim, axis, first)] = rest
     return result
+
+
+def _along(rank: int, axis: int, where: slice | GrowthMap) -> tuple[slice | GrowthMap, ...]:
+    return tuple(where if place == axis else slice(None) for place in range(rank))
 
 
 def placed(weight: Array, axes: tuple[int, ...], sizes: tuple[int, ...], offsets: tuple[int, ...]) -> Array:
