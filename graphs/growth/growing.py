@@ -173,6 +173,44 @@ class Growing:
             found |= self.parameters(right, values, window(left))
         return found
 
+    def moments(self, values: Mapping[str, Array]) -> dict[str, Array]:
+        """What an optimiser keeps of every parameter (moving sums of gradients, or of their squares), grown.
+
+        Repeated channels have their old one's, fresh ones and new taps of kernels 0, as all that the mother does not
+        have: in code a gradient is another.
+
+        Args:
+            values: by the mother's parameter; those she does not name are left out.
+        """
+        found: dict[str, Array] = {}
+        for left, right in self.alignment.matches:
+            theirs = {parameter.slot: parameter for parameter in right.parameters}
+            for mine in left.parameters:
+                if mine.name in values and mine.slot in theirs:
+                    found[theirs[mine.slot].name] = self._moment(
+                        right, theirs[mine.slot], values[mine.name], window(left)
+                    )
+        return found
+
+    def _moment(self, op: Op, parameter: Parameter, value: Array, small: Window | None) -> Array:
+        if any(self._coded(axis) for axis in parameter.axes):
+            return np.zeros(parameter.shape, self.precision)
+        value = self._placed(op, parameter, value, small)
+        for axis, role in enumerate(parameter.roles):
+            if role in (Role.PRODUCE, Role.CONTRACT):
+                value = taken(value, axis, self.axis(parameter.axes[axis]))
+        return np.ascontiguousarray(value, dtype=self.precision)
+
+    def _placed(self, op: Op, parameter: Parameter, value: Array, small: Window | None) -> Array:
+        full = window(op)
+        if full is None or small is None or value.ndim < 2:
+            return value
+        start = offsets(small, full)
+        if start is None:
+            raise GraphError(f"the kernel of '{op.name}' of {self.member.name} does not hold the mother's")
+        spatial = tuple(axis for axis, role in enumerate(parameter.roles) if role is Role.KERNEL)
+        return placed(value, spatial, full.size, start)
+
     def parameters(self, op: Op, values: Mapping[int, Array], small: Window | None) -> dict[str, Array]:
         """The parameters of a member's op, given those of the mother's op by slot."""
         values = self._decoding(op, values)
@@ -195,13 +233,7 @@ class Growing:
     def _parameter(self, op: Op, parameter: Parameter, value: Array | None, small: Window | None) -> Array:
         if value is None:
             return np.zeros(parameter.shape, dtype=self.precision)
-        full = window(op)
-        if full is not None and small is not None and value.ndim > 1:
-            start = offsets(small, full)
-            if start is None:
-                raise GraphError(f"the kernel of '{op.name}' of {self.member.name} does not hold the mother's")
-            spatial = tuple(axis for axis, role in enumerate(parameter.roles) if role is Role.KERNEL)
-            value = placed(value, spatial, full.size, start)
+        value = self._placed(op, parameter, value, small)
         for axis, role in enumerate(parameter.roles):
             if role is Role.PRODUCE:
                 value = self._rows(op, parameter, value, axis)
