@@ -1,0 +1,101 @@
+"""Random members of every kind compute their mother's function, and in double precision only rounding is left."""
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from kinds import KINDS
+from strategies import Array, batch_for, doubled, planned, trained
+
+from mnx.graphs.errors import GraphError
+from mnx.graphs.growth.growing import Style
+from mnx.graphs.growth.hatch import grow
+from mnx.graphs.model import Model
+from mnx.graphs.run import run
+from mnx.graphs.verify import difference
+
+styles = st.builds(Style, st.integers(0, 99), st.sampled_from(["random", "equal"]), st.sampled_from([0.0, 0.5, 1.0]))
+EPSILON_IS_SINGLE = ("averaged", "attention", "post-norm")
+"""Kinds in which an epsilon is scaled, or left over: it is stored in float32."""
+
+
+def tried(count: int) -> settings:
+    return settings(
+        max_examples=count, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck)
+    )
+
+
+def logits(model: Model, batch: Array, mode: bool, precision: str = "float32") -> Array:
+    (result,) = run(model, batch, batch_statistics=mode, precision=precision).values()
+    return result
+
+
+def mother_of(members: list[Model]) -> Model | None:
+    try:
+        return trained(planned(members)[0], len(members))
+    except GraphError:
+        return None
+
+
+def check(members: list[Model], style: Style) -> int:
+    """Members are their mother's function, in eval mode, and by batch statistics where that can be; how many they are."""
+    mother = mother_of(members)
+    if mother is None:
+        return 0
+    batch, other = batch_for(mother, style.seed), batch_for(mother, style.seed + 1)
+    for member in members:
+        grown, _, exact = grow(mother, member, batch, style)
+        for mode in (False, True):
+            for x in (batch, other) if exact or not mode else (batch,):
+                assert difference(logits(mother, x, mode), logits(grown, x, mode)).passed
+    return len(members)
+
+
+def check_doubled(kind: str, members: list[Model], style: Style) -> None:
+    mother = mother_of(members)
+    if mother is None:
+        return
+    mother = doubled(mother)
+    batch = batch_for(mother, style.seed)
+    expected = logits(mother, batch, False, "float64")
+    for member in members:
+        found = logits(grow(mother, member, batch, style)[0], batch, False, "float64")
+        bound = 1e-6 if kind in EPSILON_IS_SINGLE else 1e-12
+        assert float(np.abs(found - expected).max()) < bound * max(1.0, float(np.abs(expected).max()))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_members_compute_their_mothers_function(kind: str) -> None:
+    grown: list[int] = []
+
+    @given(KINDS[kind], styles)
+    @tried(10)
+    def members(drawn: list[Model], style: Style) -> None:
+        grown.append(check(drawn, style))
+
+    members()
+    assert sum(grown) > 10
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", KINDS)
+def test_hundreds_of_members_compute_their_mothers_function(kind: str) -> None:
+    grown: list[int] = []
+
+    @given(KINDS[kind], styles)
+    @tried(120)
+    def members(drawn: list[Model], style: Style) -> None:
+        grown.append(check(drawn, style))
+
+    members()
+    assert sum(grown) > 150
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_in_double_precision_only_rounding_is_left(kind: str) -> None:
+    @given(KINDS[kind], styles)
+    @tried(5)
+    def members(drawn: list[Model], style: Style) -> None:
+        check_doubled(kind, drawn, style)
+
+    members()
