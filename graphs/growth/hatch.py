@@ -9,6 +9,7 @@ from math import sqrt
 
 import numpy as np
 
+from mnx.graphs.certificate import Certificate
 from mnx.graphs.errors import GraphError
 from mnx.graphs.growth.insert import Statistics, channel_statistics, identity, zero
 from mnx.graphs.growth.maps import GrowthMap, axis_map, growth_map, random_of, reordering
@@ -25,7 +26,7 @@ from mnx.graphs.ops.rule import Kind, Role
 from mnx.graphs.run import Batch, run
 from mnx.graphs.trees.describe import describe
 from mnx.graphs.trees.structure import BATCH, Op, Parameter, Structure
-from mnx.graphs.verify import Certificate, Same, certify
+from mnx.graphs.verify import Same, certify
 
 SPLITS = ("random", "equal")
 """How the copies of a column share it: by random draws that add up exactly, or equally."""
