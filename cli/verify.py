@@ -45,7 +45,7 @@ WEAK = 1e-2
     type=click.Choice(PRECISIONS),
     default="float32",
     show_default=True,
-    help="Compute both in this; float64 shows what is rounding, and is slow.",
+    help="Compute both in this; float64 is slow, and shows rounding, also that of weights that an exporter folded.",
 )
 @click.option("--logits", "only_logits", is_flag=True, help="Compare class scores alone, not what is made of them.")
 @click.option(
@@ -107,7 +107,7 @@ def _parts(found: Verified, output: Path | None) -> Iterator[Part]:
     yield table({"": certificate})
     yield MODES
     if any(not check.binding for check in certificate.checks):
-        yield "drift: by batch statistics, where one of them has no normalisation left to use them; not binding"
+        yield "drift: by batch statistics, where the two do not have as many normalisations; reported, not binding"
     if (scale := _scale(certificate)) < WEAK:
         yield f"no output is larger than {small(scale)}: the tolerance says little; give a smaller --tolerance"
     if certificate.passed:
@@ -118,4 +118,4 @@ def _parts(found: Verified, output: Path | None) -> Iterator[Part]:
 
 
 def _scale(certificate: Certificate) -> float:
-    return max(check.difference.scale for check in certificate.checks if check.outputs == LOGITS)
+    return max(check.difference.scale for check in certificate.checks if check.outputs == LOGITS and check.binding)

@@ -148,13 +148,13 @@ class Certificate:
             GraphError: the document is of another schema, or lacks something.
         """
         if document.get("schema") != SCHEMA:
-            raise GraphError(f"it is of schema {document.get('schema', 1)} of certificates, not {SCHEMA}")
+            raise GraphError(f"another version of mnx wrote it (schema {document.get('schema', 1)}, not {SCHEMA})")
         try:
             return cls(
                 mother=document["mother"],
                 member=document["member"],
                 checks=tuple(map(_check, document["checks"])),
-                made={each["name"]: each["made"] for each in document["inputs"]},
+                made={each["name"]: each["made"] for each in document["inputs"] if each["made"]},
                 sha256=document["sha256"],
                 seed=document["seed"],
                 split=document["split"],

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -23,7 +23,17 @@ from mnx.graphs.proto import as_user_gives, inputs_before_entry
 from mnx.graphs.run import Batch, run
 from mnx.graphs.trees.describe import describe
 from mnx.graphs.trees.nameless import tree_of
-from mnx.graphs.verify import TOLERANCE, TOLERANCE_FLOAT64, Same, compared, examples_of, first_broken, logits
+from mnx.graphs.verify import (
+    TOLERANCE,
+    TOLERANCE_FLOAT64,
+    Same,
+    compared,
+    difference,
+    examples_of,
+    first_broken,
+    logits,
+    same_class,
+)
 
 
 def equivalence(
@@ -96,9 +106,10 @@ class _Pair:
         for mode in (EVAL, STATISTICS) if any(counts) else (EVAL,):
             binding = mode == EVAL or counts[0] == counts[1]
             a, b = (logits(model, x, mode, self.precision) for model, x in ((self.left, batch), (self.right, given)))
-            yield compared(name, mode, a, b, binding, self._again(batch, mode), self.tolerance)
+            yield (check := compared(name, mode, a, b, binding, self._again(batch, mode), self.tolerance))
             if ends and mode == EVAL and (self.left.head or self.right.head):
-                yield from self._ends(name, batch, given, _tied(a, self.tolerance))
+                bound = max(check.difference.tolerance, difference(a, b, self.tolerance).tolerance)
+                yield from self._ends(name, batch, given, bound, _tied(a, bound))
 
     def _again(self, batch: Batch, mode: str) -> Callable[[], Array]:
         return lambda: logits(self.left, _nudged(batch, self.precision), mode, self.precision)
@@ -109,13 +120,18 @@ class _Pair:
             return batch
         return tuple(batch[self.places.index(place)] for place in range(len(batch)))
 
-    def _ends(self, name: str, batch: Batch, given: Batch, tied: Array) -> Iterator[Check]:
-        """What stands behind the logits: probabilities as numbers, labels as equal or not."""
+    def _ends(self, name: str, batch: Batch, given: Batch, bound: float, tied: Array) -> Iterator[Check]:
+        """What stands behind the logits: labels as equal or not, probabilities as numbers.
+
+        Their bound is the logits', if that is larger: what no bound forbids there moves the exponents here by as much.
+        """
         ours, theirs = (_as_used(model, x, self.precision) for model, x in ((self.left, batch), (self.right, given)))
         for mine, yours in zip(ours, _matched(list(ours), list(theirs)), strict=True):
             a, b = ours[mine], theirs[yours]
             if a.dtype.kind == b.dtype.kind == "f":
-                yield compared(name, EVAL, a, b, True, None, self.tolerance, mine)
+                apart = difference(a, b, self.tolerance)
+                apart = replace(apart, tolerance=max(bound, apart.tolerance))
+                yield Check(name, EVAL, len(a), apart, same_class=same_class(a, b), outputs=mine)
             else:
                 yield _labels(name, a, b, tied, mine)
 
@@ -135,12 +151,12 @@ def _labels(name: str, a: Array, b: Array, tied: Array, output: str) -> Check:
     return Check(name, EVAL, len(a), Difference(apart, 1.0, 0.0), same_class=float(np.mean(equal)), outputs=output)
 
 
-def _tied(scores: Array, tolerance: float) -> Array:
-    """(n,): whether the two best scores of an example are one up to the tolerance of either."""
+def _tied(scores: Array, bound: float) -> Array:
+    """(n,): whether the two best scores of an example are one, where each may be off by the bound."""
     if scores.ndim != 2 or scores.shape[1] < 2:
         return np.zeros(len(scores), dtype=bool)
     best = np.sort(scores, axis=1)
-    return np.asarray(best[:, -1] - best[:, -2] <= 2 * tolerance * max(1.0, float(np.abs(scores).max())))
+    return np.asarray(best[:, -1] - best[:, -2] <= 2 * bound)
 
 
 def _nudged(batch: Batch, precision: str) -> Batch:

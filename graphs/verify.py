@@ -3,9 +3,10 @@
 Extreme inputs (`graphs.probes`) bind as others do, with two differences. In eval mode every example is measured by its
 own scale, or large numbers would hide what happens to zeros. And rounding is allowed for in either mode: deep networks
 with gates magnify it on numbers that no training has tamed (EfficientNets of two widths differ by 6e-6 of the scale,
-1e-5 of a single example's; all others that were measured by at most 1e-6). With batch statistics a batch of extremes is
-a batch: its variance is large, not zero, since its examples differ, and exact growth was exact to 3e-6; behind inserted
-BatchNormalization it is reported as drift, like every batch that is not the calibration's (up to twice the scale).
+1e-5 of a single example's; 770 members of random ensembles and all others that were measured by at most 2e-6). With
+batch statistics a batch of extremes is a batch: its variance is large, not zero, since its examples differ, and exact
+growth was exact to 3e-6. Behind inserted BatchNormalization it is reported as drift, like every batch that is not the
+calibration's (up to twice the scale).
 Where the mother herself is not finite on extreme inputs there is nothing to compare, and the check is only reported.
 """
 
