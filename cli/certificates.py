@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from mnx.cli.output import Grid, grid, number, percent, small
 from mnx.graphs.certificate import EVAL, LOGITS, Certificate, Check
@@ -33,10 +33,15 @@ def _cells(check: Check) -> tuple[str, ...]:
         small(apart.relative),
         small(apart.tolerance),
         "" if check.same_class is None else _share(check.same_class),
-        ("equal" if apart.passed else "differs") if check.binding else "drift",
+        "equal" if apart.passed else "differs" if check.binding else "drift",
     )
 
 
 def _share(value: float) -> str:
     """Never 100 % where one example is not of the same class."""
     return "100 %" if value == 1 else percent(min(value, 0.999))
+
+
+def drifts(certificates: Iterable[Certificate]) -> bool:
+    """Whether a row says drift."""
+    return any(not (check.binding or check.difference.passed) for each in certificates for check in each.checks)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from mnx.cli.certificates import MODES, table
+from mnx.cli.certificates import MODES, drifts, table
 from mnx.cli.errors import Command
 from mnx.cli.options import data_options, force_option, json_option, quiet_option, run_option
 from mnx.cli.output import show
@@ -15,7 +15,7 @@ from mnx.pipeline import hatch_next, next_step
 from mnx.session import networks, open_session
 from mnx.workspace import RunFolder
 
-DRIFT = "drift: by batch statistics of data that inserted normalisation was not calibrated on; reported, not binding"
+DRIFT = "drift: by statistics of data that inserted normalisation was not calibrated on; not binding"
 
 
 @click.command(cls=Command)
@@ -30,8 +30,8 @@ def command(
 ) -> None:
     """Hatch every member from its mother, with a certificate for each.
 
-    A hatched member computes exactly its mother's function; the certificate is the measured proof, on random and on
-    real examples. Where it fails, nothing is written for that member and the exit code is 3.
+    A hatched member computes exactly its mother's function; the certificate is the measured proof, on random, extreme
+    and real examples. Where it fails, nothing is written for that member and the exit code is 3.
 
     \b
     Example:
@@ -52,6 +52,5 @@ def command(
         if hatched
         else f"nothing to do: all {len(names)} members are hatched from {source}"
     )
-    drift = any(not check.binding for each in certificates.values() for check in each.checks)
-    notes = [MODES, DRIFT] if drift else [MODES]
+    notes = [MODES, DRIFT] if drifts(certificates.values()) else [MODES]
     show(document, as_json, headline, table(certificates, "member"), *notes, f"next: {following}")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from mnx.cli.certificates import MODES, table
+from mnx.cli.certificates import MODES, drifts, table
 from mnx.cli.errors import NOT_PRESERVED, Command
 from mnx.cli.options import force_option, json_option, quiet_option, seed_option
 from mnx.cli.output import Part, counted, show, small
@@ -85,7 +85,7 @@ def command(
 
     \b
     Example:
-      mnx verify members/P64.onnx members/P64.onnx
+      mnx verify mnx-run/mothers/cluster1/trained.onnx mnx-run/members/P64/hatched.onnx
     """
     if output is not None:
         require_free(output, force)
@@ -106,8 +106,8 @@ def _parts(found: Verified, output: Path | None) -> Iterator[Part]:
     certificate = found.certificate
     yield table({"": certificate})
     yield MODES
-    if any(not check.binding for check in certificate.checks):
-        yield "drift: by batch statistics, where the two do not have as many normalisations; reported, not binding"
+    if drifts([certificate]):
+        yield "drift: by batch statistics, where the two do not have as many normalisations; not binding"
     if (scale := _scale(certificate)) < WEAK:
         yield f"no output is larger than {small(scale)}: the tolerance says little; give a smaller --tolerance"
     if certificate.passed:

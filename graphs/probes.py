@@ -84,7 +84,7 @@ def probes(model: Model, seed: int, examples: int = EXAMPLES) -> dict[str, Probe
     what = ", ".join(dict.fromkeys(f"ids below {each.count}" if each.count else each.kind for each in found))
     return {
         RANDOM: Probe(filled(RANDOM, examples, _random), f"{what}, drawn with seed {seed}"),
-        EXTREME: Probe(filled(EXTREME, ROWS, _extreme), f"{what}, at the ends of their ranges, seed {seed}"),
+        EXTREME: Probe(filled(EXTREME, ROWS, _extreme), f"{what}: {_ends(found)}; drawn with seed {seed}"),
     }
 
 
@@ -156,6 +156,16 @@ def _meets_parameter(model: Model, port: Port, slots: dict[str, tuple[int, ...]]
             if reads:
                 derived.update(node.outputs)
     return False
+
+
+def _ends(found: tuple[Content, ...]) -> str:
+    """What extreme inputs hold, in words."""
+    words = {
+        "numbers": f"0, 1, {LARGE}, -{LARGE}, both at random, one spike, 1 and -1 in turn, nearly 0",
+        "ids": "the smallest, the largest, both in turn, random",
+        "mask": "full and shortest",
+    }
+    return "; ".join(dict.fromkeys(words[each.kind] for each in found))
 
 
 def _random(content: Content, port: Port, rows: int, random: np.random.Generator) -> Array:

@@ -11,12 +11,12 @@ from zlib import crc32
 
 from mnx.data import dataset, sources
 from mnx.data.dataset import Dataset
-from mnx.data.examples import TRAINING, real
+from mnx.data.examples import TRAINING, named_batches
 from mnx.errors import MnxError
 from mnx.events import Events
 from mnx.graphs import onnx_file
 from mnx.graphs.model import Model
-from mnx.graphs.probes import RANDOM, Probe, probes
+from mnx.graphs.probes import RANDOM, Probe
 from mnx.plan import Plan
 from mnx.train.engines import engine
 from mnx.train.loop import EngineMaker, Job, train
@@ -194,10 +194,8 @@ def calibration_inputs(session: Session, model: Model, count: int = 512) -> tupl
     Random and extreme inputs always; a random part of the training data, and of the validation data, where there are
     any.
     """
-    found = probes(model, session.plan.seed)
-    if session.data is None:
-        return found, RANDOM
-    return {RANDOM: found.pop(RANDOM), **real(session.data, session.plan.seed, count), **found}, TRAINING
+    found = named_batches(model, session.data, session.plan.seed, count)
+    return found, TRAINING if TRAINING in found else RANDOM
 
 
 def loaded(session: Session, stage: str, name: str) -> Model:

@@ -1,4 +1,4 @@
-"""Real examples for certificates: named batches of a data set."""
+"""The named batches that certificates are measured on: those of any model, and real ones where there are data."""
 
 from __future__ import annotations
 
@@ -7,18 +7,29 @@ from zlib import crc32
 import numpy as np
 
 from mnx.data.dataset import Dataset
-from mnx.graphs.probes import Probe
+from mnx.graphs.model import Model
+from mnx.graphs.probes import EXAMPLES, EXTREME, RANDOM, Probe, probes
 
 TRAINING = "training"
 VALIDATION = "validation"
 
 
-def real(data: Dataset, seed: int, count: int) -> dict[str, Probe]:
-    """At most `count` examples of the training part and of the validation part, (n, *input), drawn with the seed."""
-    found = {}
-    for name, x in ((TRAINING, data.x_train), (VALIDATION, data.x_validation)):
-        random = np.random.default_rng((seed, crc32(name.encode())))
-        chosen = np.sort(random.permutation(len(x))[:count])
-        made = f"{len(chosen)} of {len(x)} {name} examples of {data.name} ({data.fingerprint}), drawn with seed {seed}"
-        found[name] = Probe(x[chosen], made)
-    return found
+def named_batches(model: Model, data: Dataset | None, seed: int, real: int, random: int = EXAMPLES) -> dict[str, Probe]:
+    """Random and extreme inputs for a model; between them real ones of the training and validation part, if there are data.
+
+    Args:
+        model: a canonical model; arrays are as its body takes them, (n, *input shape).
+        data: a data set that fits it.
+        seed: of all that is drawn.
+        real: at most so many examples of either part.
+        random: so many random examples.
+    """
+    found = probes(model, seed, random)
+    parts = {TRAINING: data.x_train, VALIDATION: data.x_validation} if data is not None else {}
+    drawn = {}
+    for name, x in parts.items():
+        chosen = np.sort(np.random.default_rng((seed, crc32(name.encode()))).permutation(len(x))[:real])
+        source = f"{data.name} ({data.fingerprint})" if data is not None else ""
+        made = f"{len(chosen)} of {len(x)} {name} examples of {source}, drawn with seed {seed}"
+        drawn[name] = Probe(x[chosen], made)
+    return {RANDOM: found[RANDOM], **drawn, EXTREME: found[EXTREME]}
