@@ -58,7 +58,7 @@ class Check:
         examples: how many examples the batch holds.
         difference: of the outputs; on extreme inputs in eval mode that of the example that is furthest apart.
         binding: False for what is only reported.
-        rounding: how far the reference is from itself computed in another order, measured only where it decided.
+        rounding: how far the reference is from itself computed otherwise, measured only where it decided.
         same_class: the share of examples for which both predict one class; None where there are no classes.
         outputs: `LOGITS`, or the name of the user's output.
     """

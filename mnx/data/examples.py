@@ -15,7 +15,7 @@ VALIDATION = "validation"
 
 
 def named_batches(model: Model, data: Dataset | None, seed: int, real: int, random: int = EXAMPLES) -> dict[str, Probe]:
-    """Random and extreme inputs for a model; between them real ones of the training and validation part, if there are data.
+    """Random and extreme inputs for a model; between them, where there are data, real ones of two parts of them.
 
     Args:
         model: a canonical model; arrays are as its body takes them, (n, *input shape).

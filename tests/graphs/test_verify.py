@@ -1,7 +1,7 @@
 """The one numeric comparison, and the certificate: what it measures, what binds, what it says."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pytest
@@ -247,6 +247,39 @@ def test_on_extreme_inputs_rounding_is_allowed_for(rounding: float, passes: bool
     assert found.difference.passed == passes
     assert found.rounding == pytest.approx(rounding, rel=1e-3)
     assert not compared(RANDOM, "eval", reference, reference + 1e-3, again=lambda: reference + 1).difference.passed
+
+
+def test_of_extreme_examples_the_one_that_rounding_decided_is_shown() -> None:
+    reference = np.zeros((3, 2), np.float32)
+    other = reference + np.array([[9e-6], [2e-5], [0]], np.float32)
+    found = compared(EXTREME, "eval", reference, other, again=lambda: reference + np.float32(1e-5))
+    assert found.difference.passed
+    assert found.difference.largest == pytest.approx(2e-5)
+    assert found.rounding == pytest.approx(1e-5)
+    broken = compared(EXTREME, "eval", reference, other)
+    assert not broken.difference.passed
+    assert broken.difference.largest == pytest.approx(2e-5)
+    assert broken.rounding is None
+
+
+@pytest.mark.parametrize(("rounding", "passes"), [(1e-4, False), (2e-4, True), (NAN, False)])
+def test_on_extreme_inputs_the_mother_is_compared_with_herself_in_float64(
+    rounding: float, passes: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mother = trained(mlp("m", 4, (3,), 3))
+    batch = probes(mother, 0)[EXTREME].batch
+
+    def rounded(model: Model, given: Array, mode: str) -> Callable[[], Array]:
+        return lambda: run(model, given)["logits"] + rounding
+
+    monkeypatch.setattr("mnx.graphs.verify.in_float64", rounded)
+    if not passes:
+        with pytest.raises(NotPreserved, match="extreme"):
+            certify(mother, moved(mother, 1e-3), {EXTREME: batch}, EXTREME, True, ())
+        return
+    (check,) = certify(mother, moved(mother, 1e-3), {EXTREME: batch}, EXTREME, True, ()).checks
+    assert check.rounding == pytest.approx(rounding, rel=0.2)
+    json.dumps(check.to_json(), allow_nan=False)
 
 
 def test_extreme_inputs_that_the_mother_herself_cannot_stand_are_reported_only() -> None:
