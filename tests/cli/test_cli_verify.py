@@ -208,3 +208,17 @@ def test_what_cannot_be_compared_is_code_1(call: Call, original: Path, tmp_path:
     assert not found.out
     assert call("verify", original, "nowhere.onnx").code == 1
     assert json.loads(call("verify", original, "other.onnx", "--json").out)["exit_code"] == 1
+
+
+def test_logits_alone_are_compared_on_request(call: Call, original: Path, tmp_path: Path) -> None:
+    proto = onnx.load(original)
+    (output,) = proto.graph.output
+    proto.graph.node.append(onnx.helper.make_node("Softmax", [output.name], ["probabilities"], axis=1))
+    output.name = "probabilities"
+    onnx.save(proto, tmp_path / "head.onnx")
+    refused = call("verify", original, "head.onnx")
+    assert refused.code == 1
+    assert "net ends in logits, head in Softmax" in refused.err
+    assert call("verify", original, "head.onnx", "--logits").code == 0
+    whole = json.loads(call("verify", "head.onnx", "head.onnx", "--json").out)
+    assert {check["outputs"] for check in whole["checks"]} == {"logits", "probabilities"}
