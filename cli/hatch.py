@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import click
 
+from mnx.cli.certificates import MODES, drifts, table
 from mnx.cli.errors import Command
 from mnx.cli.options import data_options, force_option, json_option, quiet_option, run_option
-from mnx.cli.output import Grid, grid, number, show, small
+from mnx.cli.output import show
 from mnx.cli.progress import progress
 from mnx.pipeline import hatch_next, next_step
 from mnx.session import networks, open_session
 from mnx.workspace import RunFolder
 
-DRIFT = "drift: by batch statistics of data that inserted normalisation was not calibrated on; reported, not binding"
+DRIFT = "drift: by statistics of data that inserted normalisation was not calibrated on; not binding"
 
 
 @click.command(cls=Command)
@@ -31,8 +30,8 @@ def command(
 ) -> None:
     """Hatch every member from its mother, with a certificate for each.
 
-    A hatched member computes exactly its mother's function; the certificate is the measured proof, on random and on
-    real examples. Where it fails, nothing is written for that member and the exit code is 3.
+    A hatched member computes exactly its mother's function; the certificate is the measured proof, on random, extreme
+    and real examples. Where it fails, nothing is written for that member and the exit code is 3.
 
     \b
     Example:
@@ -43,33 +42,15 @@ def command(
         session = open_session(folder, events, data, train_limit)
         hatched = hatch_next(session, untrained, force)
     names = networks(session.plan, "members")
-    certificates = {name: folder.read_json(folder.certificate_file(name)) for name in names}
+    certificates = {name: folder.certificate(name) for name in names}
     following = next_step(folder)
-    document = {"run": str(run), "hatched": list(hatched), "certificates": certificates, "next": following}
+    documents = {name: certificate.to_json() for name, certificate in certificates.items()}
+    document = {"run": str(run), "hatched": list(hatched), "certificates": documents, "next": following}
     source = "untrained mothers" if untrained else "trained mothers"
     headline = (
         f"hatched {len(hatched)} of {len(names)} members from {source}"
         if hatched
         else f"nothing to do: all {len(names)} members are hatched from {source}"
     )
-    drift = any(not check["binding"] for each in certificates.values() for check in each["checks"])
-    notes = [DRIFT] if drift else []
-    show(document, as_json, headline, _table(certificates), *notes, f"next: {following}")
-
-
-def _table(certificates: Mapping[str, Mapping[str, Any]]) -> Grid:
-    made = grid("~member", "inputs", "?>examples", "mode", ">largest\ndifference", ">tolerance", "")
-    for name, certificate in certificates.items():
-        for row, check in enumerate(certificate["checks"]):
-            passed, binding = check["passed"], check["binding"]
-            made.add(
-                name if row == 0 else "",
-                check["inputs"],
-                number(check["examples"]),
-                check["mode"],
-                small(check["difference"]["largest"]),
-                small(check["difference"]["tolerance"]),
-                ("equal" if passed else "differs") if binding else "drift",
-                style="" if binding else "dim",
-            )
-    return made
+    notes = [MODES, DRIFT] if drifts(certificates.values()) else [MODES]
+    show(document, as_json, headline, table(certificates, "member"), *notes, f"next: {following}")

@@ -23,6 +23,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "score": ("mnx.cli.score", "Score a run's networks, or any ONNX classifiers, on test data."),
     "show": ("mnx.cli.show", "Print a model's structure: ops, widths, kernels, costs, channel groups."),
     "diff": ("mnx.cli.diff", "Compare two members: what they share, what each has alone, or why they have no mother."),
+    "verify": ("mnx.cli.verify", "Measure whether two models compute the same function."),
     "ops": ("mnx.cli.ops", "List the ops that mnx knows and what it knows of them."),
     "zoo": ("mnx.cli.zoo", "Write the members of a sample ensemble; list them without a name."),
     "doctor": ("mnx.cli.doctor", "Tell versions, engines, devices, and what is missing for training."),

@@ -101,7 +101,7 @@ class Bar:
                 self._open(place, event["limit"], "preparing")
             case "step":
                 self._step(event)
-            case "read" | "hatch" | "score" as kind:
+            case "read" | "hatch" | "score" | "verify" as kind:
                 self._open(f"{kind} {event['network']}", event["total"], "", event["done"] - 1)
         line = finished_line(event)
         if line:

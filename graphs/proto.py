@@ -105,9 +105,9 @@ def _before_entry(model: Model, port: Port) -> Port:
     return port
 
 
-def as_user_gives(model: Model, x: Array) -> Array:
-    """The examples x that the model's one body input takes, in the layout of the user's own input."""
-    value = model.inputs[0].name
+def as_user_gives(model: Model, x: Array, place: int = 0) -> Array:
+    """The examples x that a body input takes, the first or another, in the layout of the user's own input."""
+    value = model.inputs[place].name
     for node in reversed(model.entry):
         if value in node.outputs:
             value, x = node.inputs[0], np.transpose(x, np.argsort(node.integers("perm", ())))

@@ -19,7 +19,8 @@ from mnx.graphs.suggest import did_you_mean, one_line
 from mnx.graphs.wire import LARGE
 
 _ERRORS_ONLY = 3
-_PRECISIONS = ("float32", "float64")
+PRECISIONS = ("float32", "float64")
+"""What `run` can compute in."""
 _FED = 1 << 26
 """From so many bytes on, weights are inputs of the session: no copy goes through a protobuf, which holds 2 GB."""
 Batch: TypeAlias = "Array | tuple[Array, ...]"
@@ -51,8 +52,8 @@ def run(
     Raises:
         GraphError: no runtime is installed, inputs are missing or do not fit, or the runtime refuses the model.
     """
-    if precision not in _PRECISIONS:
-        raise GraphError(f"precision {precision!r} is none of {', '.join(_PRECISIONS)}")
+    if precision not in PRECISIONS:
+        raise GraphError(f"precision {precision!r} is none of {', '.join(PRECISIONS)}")
     if precision == "float64":
         model = _doubled(model)
     feeds = _feeds(model.name, inputs_before_entry(model) if include_ends else model.inputs, inputs)

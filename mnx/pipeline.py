@@ -12,7 +12,7 @@ from mnx.ensemble import combine, is_combined, require_trained, score_mothers, s
 from mnx.errors import MnxError
 from mnx.events import Events
 from mnx.forecast import forecast, planned_passes
-from mnx.graphs.verify import Certificate
+from mnx.graphs.certificate import Certificate
 from mnx.methods.independent import train_independent
 from mnx.methods.mothernets import hatch_members, train_members, train_mothers
 from mnx.plan import Plan
@@ -149,8 +149,12 @@ def hatch_next(session: Session, untrained: bool = False, force: bool = False) -
         NotPreserved: a certificate failed; nothing was written for that member.
     """
     run, plan = session.run, session.plan
-    others = [name for name in networks(plan, "members") if run.hatched_from(name) in _mothers(run, plan)]
-    if untrained and others and not force:
+    others = [
+        name
+        for name in (networks(plan, "members") if untrained and not force else ())
+        if run.hatched_from(name) in _mothers(run, plan)
+    ]
+    if others:
         raise MnxError(
             f"{', '.join(others)} of {run.path} are hatched from trained mothers: replace them with --force, or look "
             "at untrained members in another run with -o"

@@ -9,14 +9,14 @@ from functools import partial
 from typing import Any
 from zlib import crc32
 
-import numpy as np
-
 from mnx.data import dataset, sources
 from mnx.data.dataset import Dataset
+from mnx.data.examples import TRAINING, named_batches
 from mnx.errors import MnxError
 from mnx.events import Events
 from mnx.graphs import onnx_file
-from mnx.graphs.model import Array, Model
+from mnx.graphs.model import Model
+from mnx.graphs.probes import RANDOM, Probe
 from mnx.plan import Plan
 from mnx.train.engines import engine
 from mnx.train.loop import EngineMaker, Job, train
@@ -188,18 +188,14 @@ def job_seed(seed: int, stage: str, name: str) -> int:
     return crc32(f"{seed}/{stage}/{name}".encode())
 
 
-def calibration_inputs(session: Session, count: int = 512) -> tuple[dict[str, Array], str]:
+def calibration_inputs(session: Session, model: Model, count: int = 512) -> tuple[dict[str, Probe], str]:
     """Named batches for certificates, and which of them inserted normalisation is calibrated on.
 
-    Standard normal inputs always; a random part of the training data, and of the validation data, where there are any.
+    Random and extreme inputs always; a random part of the training data, and of the validation data, where there are
+    any.
     """
-    random = np.random.default_rng((session.plan.seed, count))
-    inputs = {"random": random.standard_normal((64, *session.plan.input.shape), dtype=np.float32)}
-    if session.data is None:
-        return inputs, "random"
-    for name, x in (("training", session.data.x_train), ("validation", session.data.x_validation)):
-        inputs[name] = x[np.sort(random.permutation(len(x))[:count])]
-    return inputs, "training"
+    found = named_batches(model, session.data, session.plan.seed, count)
+    return found, TRAINING if TRAINING in found else RANDOM
 
 
 def loaded(session: Session, stage: str, name: str) -> Model:

@@ -19,6 +19,8 @@ from typing import Any
 
 from mnx.errors import MnxError
 from mnx.graphs import onnx_file
+from mnx.graphs.certificate import Certificate
+from mnx.graphs.errors import GraphError
 from mnx.graphs.files import write_text
 from mnx.plan import Plan
 from mnx.plan import load as load_plan
@@ -132,12 +134,30 @@ class RunFolder:
             (self.folder(stage, name) / file).unlink(missing_ok=True)
 
     def hatched_from(self, name: str) -> str:
-        """The hash of the mother that a member was hatched from, '' where no file stands there as it was certified."""
+        """The hash of the mother that a member was hatched from, '' where no file stands there as it was certified.
+
+        Raises:
+            MnxError: the certificate is broken or another version's.
+        """
         if not (self.certificate_file(name).exists() and self.start_file("members", name).exists()):
             return ""
-        document = self.read_json(self.certificate_file(name))
-        whole = document.get("passed") and document.get("hatched_sha256") == file_hash(self.start_file("members", name))
-        return str(document.get("mother_sha256", "")) if whole else ""
+        found = self.certificate(name)
+        whole = found.passed and found.sha256.get("hatched") == file_hash(self.start_file("members", name))
+        return found.sha256.get("mother", "") if whole else ""
+
+    def certificate(self, name: str) -> Certificate:
+        """A member's certificate.
+
+        Raises:
+            MnxError: it is broken, or was written by a version of mnx with other certificates.
+        """
+        path = self.certificate_file(name)
+        try:
+            return Certificate.from_json(self.read_json(path))
+        except GraphError as error:
+            raise MnxError(
+                f"the certificate {path} cannot be read: {error}; hatch again with 'mnx hatch --force -o {self.path}'"
+            ) from error
 
     def read_json(self, path: Path) -> dict[str, Any]:
         """A JSON document of this run.

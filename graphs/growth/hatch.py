@@ -8,6 +8,7 @@ from functools import partial
 
 import numpy as np
 
+from mnx.graphs.certificate import Certificate
 from mnx.graphs.growth.growing import Growing, Style, inserted, missing_bias
 from mnx.graphs.growth.maps import random_of, reordering
 from mnx.graphs.model import Attribute, Model
@@ -17,7 +18,7 @@ from mnx.graphs.ops.axes import Axis
 from mnx.graphs.run import Batch
 from mnx.graphs.trees.describe import describe
 from mnx.graphs.trees.structure import BATCH
-from mnx.graphs.verify import Certificate, Same, certify
+from mnx.graphs.verify import Same, certify
 
 _REPEATING = (How.IDENTITY, How.JOIN, How.VEILED, How.HANDED)
 

@@ -5,13 +5,12 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
-from mnx import __version__
 from mnx.errors import MnxError
 from mnx.graphs import onnx_file
-from mnx.graphs.growth.hatch import hatch
+from mnx.graphs.certificate import Certificate
+from mnx.graphs.growth.hatch import SPLITS, hatch
 from mnx.graphs.model import Model
-from mnx.graphs.run import runtime_version
-from mnx.graphs.verify import Certificate
+from mnx.graphs.probes import Probe
 from mnx.plan import PlannedMember
 from mnx.session import Session, calibration_inputs, train_network
 from mnx.workspace import file_hash
@@ -47,29 +46,33 @@ def hatch_members(session: Session, untrained: bool = False) -> dict[str, Certif
     for member in session.plan.members:
         if session.run.hatched_from(member.name) != file_hash(_mother_file(session, member.cluster, untrained)):
             _require_unchanged(member)
-    inputs, calibration = calibration_inputs(session)
     found: dict[str, Certificate] = {}
     mothers: dict[str, tuple[Model, str]] = {}
+    inputs: dict[str, tuple[dict[str, Probe], str]] = {}
     for number, member in enumerate(session.plan.members, start=1):
         if member.cluster not in mothers:
             mothers[member.cluster] = _mother(session, member.cluster, untrained)
+            inputs[member.cluster] = calibration_inputs(session, mothers[member.cluster][0])
         mother, mother_hash = mothers[member.cluster]
         session.events.tick("hatch", network=member.name, done=number, total=len(session.plan.members))
         if session.run.hatched_from(member.name) == mother_hash:
             continue
-        hatched = hatch(mother, onnx_file.read(Path(member.path)), inputs, calibration, session.plan.seed)
+        probes, calibration = inputs[member.cluster]
+        batches = {name: probe.batch for name, probe in probes.items()}
+        hatched = hatch(mother, onnx_file.read(Path(member.path)), batches, calibration, session.plan.seed)
         session.run.certificate_file(member.name).unlink(missing_ok=True)  # never beside another network than its own
         onnx_file.write(hatched.model, session.run.start_file("members", member.name))
-        document = {
-            **hatched.certificate.to_json(),
-            "mother_sha256": mother_hash,
-            "member_sha256": member.sha256,
-            "hatched_sha256": file_hash(session.run.start_file("members", member.name)),
-            "versions": {"mnx": __version__, "onnxruntime": runtime_version()},
-        }
-        session.run.write_json(session.run.certificate_file(member.name), document)
+        hashes = {"mother": mother_hash, "member": member.sha256}
+        hashes |= {"hatched": file_hash(session.run.start_file("members", member.name))}
+        found[member.name] = dataclasses.replace(
+            hatched.certificate,
+            made={name: probe.made for name, probe in probes.items()},
+            sha256=hashes,
+            seed=session.plan.seed,
+            split=SPLITS[0],
+        )
+        session.run.write_json(session.run.certificate_file(member.name), found[member.name].to_json())
         session.events.record("hatched", network=member.name, largest=hatched.certificate.largest)
-        found[member.name] = hatched.certificate
     return found
 
 

@@ -103,6 +103,9 @@ def test_main_is_the_entry_point(monkeypatch: pytest.MonkeyPatch, capsys: pytest
         (["mother", "a.onnx", "--sweep", "--tau", "0.5"], "--sweep shows every tau"),
         (["mother", "a.onnx", "--rate", "0"], "--rate"),
         (["diff", "a.onnx"], "Missing argument"),
+        (["verify", "a.onnx"], "Missing argument"),
+        (["verify", "a.onnx", "b.onnx", "--examples", "0"], "--examples"),
+        (["verify", "a.onnx", "b.onnx", "--precision", "float16"], "'float16'"),
         (["--frobnicate"], "No such option"),
     ],
 )

@@ -83,10 +83,29 @@ def test_certificates_are_shown(call: Call, members: list[Path]) -> None:
     call("train", "--data", "digits", *QUICK)
     document = json.loads(call("hatch", "--json").out)
     checks = document["certificates"]["P96"]["checks"]
-    assert [check["inputs"] for check in checks] == ["random", "training", "validation"]
+    assert [check["inputs"] for check in checks] == ["random", "training", "validation", "extreme"]
     assert all(check["passed"] and check["binding"] for check in checks)
-    lines = [line.split() for line in call("hatch").out.splitlines()]
+    shown = call("hatch").out
+    lines = [line.split() for line in shown.splitlines()]
     assert ["P64", "random", "64", "eval", "0"] in [words[:5] for words in lines]
+    assert all(len(line.rstrip()) <= 100 for line in shown.splitlines())
+
+
+def test_certificates_of_an_earlier_version_are_made_again_with_force(
+    call: Call, members: list[Path], tmp_path: Path
+) -> None:
+    call("mother", *members)
+    call("hatch", "--untrained")
+    file = tmp_path / "mnx-run" / "members" / "P96" / "certificate.json"
+    old = json.loads(file.read_text())
+    del old["schema"]
+    file.write_text(json.dumps(old))
+    refused = call("hatch", "--untrained")
+    assert refused.code == 1
+    assert "another version of mnx wrote it" in refused.err
+    assert "hatch again with 'mnx hatch --force" in refused.err
+    assert call("hatch", "--untrained", "--force").code == 0
+    assert call("hatch", "--untrained").code == 0
 
 
 def test_a_retrained_ensemble_is_combined_again(call: Call, members: list[Path], tmp_path: Path) -> None:
@@ -120,7 +139,20 @@ def shell(arguments: list[str]) -> list[str]:
 
 
 def test_every_example_runs_as_it_stands(call: Call, tmp_path: Path) -> None:
-    for name in ("zoo", "mother", "train", "hatch", "train", "combine", "score", "show", "diff", "ops", "doctor"):
+    for name in (
+        "zoo",
+        "mother",
+        "train",
+        "hatch",
+        "train",
+        "combine",
+        "score",
+        "show",
+        "diff",
+        "verify",
+        "ops",
+        "doctor",
+    ):
         for arguments in examples(name):
             done = call(*shell(arguments))
             assert done.code == 0, done.err

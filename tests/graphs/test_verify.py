@@ -1,7 +1,7 @@
 """The one numeric comparison, and the certificate: what it measures, what binds, what it says."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pytest
@@ -9,12 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from strategies import Array, batch_for, examples, trained
 
+from mnx.graphs.certificate import SCHEMA, Certificate, Check, Difference
 from mnx.graphs.errors import GraphError, NotPreserved
 from mnx.graphs.growth.growing import Style
 from mnx.graphs.growth.hatch import grow, hatch
 from mnx.graphs.model import Model
+from mnx.graphs.probes import EXTREME, RANDOM, probes
 from mnx.graphs.run import run
-from mnx.graphs.verify import ROUNDING, TOLERANCE, Certificate, Check, Difference, Same, certify, difference
+from mnx.graphs.verify import ROUNDING, TOLERANCE, Same, certify, compared, difference, same_class
 from mnx.graphs.zoo.mlp import mlp
 
 NAN, INF = float("nan"), float("inf")
@@ -132,25 +134,175 @@ def test_certificates_are_written_as_plain_json() -> None:
     written = json.loads(json.dumps(certificate.to_json(), allow_nan=False))
     (check,) = certificate.checks
     assert written == {
+        "schema": SCHEMA,
         "mother": "m",
         "member": "n",
         "passed": True,
+        "precision": "float32",
+        "seed": None,
+        "split": "",
+        "inputs": [{"name": "real", "examples": 16, "made": ""}],
+        "modes": ["eval"],
         "checks": [
             {
                 "inputs": "real",
                 "mode": "eval",
+                "outputs": "logits",
                 "examples": 16,
-                "difference": {
-                    "largest": check.difference.largest,
-                    "scale": check.difference.scale,
-                    "tolerance": check.difference.tolerance,
-                },
+                "largest": check.difference.largest,
+                "scale": check.difference.scale,
+                "relative": check.difference.relative,
+                "tolerance": check.difference.tolerance,
                 "binding": True,
                 "rounding": None,
+                "same_class": 1.0,
                 "passed": True,
             }
         ],
+        "sha256": {},
+        "versions": dict(certificate.versions),
     }
+    assert set(written["versions"]) == {"mnx", "onnx", "onnxruntime", "numpy"}
+
+
+numbers = st.floats(0, 1e6) | st.just(INF)
+checks = st.builds(
+    Check,
+    st.sampled_from(["random", "extreme", "real"]),
+    st.sampled_from(["eval", "batch statistics"]),
+    st.just(8),
+    st.builds(Difference, numbers, numbers, st.floats(0, 1)),
+    st.booleans(),
+    st.none() | st.floats(0, 1),
+    st.none() | st.floats(0, 1),
+    st.sampled_from(["logits", "probabilities"]),
+)
+words = st.dictionaries(st.sampled_from(["mother", "member", "mnx"]), st.text(max_size=4))
+
+
+@given(
+    st.lists(checks, min_size=1, max_size=4), words, words, st.none() | st.integers(0, 9), st.sampled_from(["float64"])
+)
+@examples(60)
+def test_certificates_are_read_as_they_were_written(
+    found: list[Check], hashes: dict[str, str], versions: dict[str, str], seed: int | None, precision: str
+) -> None:
+    made = {check.inputs: f"{check.inputs}, drawn" for check in found}
+    certificate = Certificate("m", "n", tuple(found), made, hashes, seed, "equal", precision, versions)
+    written = json.loads(certificate.text())
+    assert Certificate.from_json(written) == certificate
+    assert written["passed"] == certificate.passed
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"schema": None}, "another version of mnx wrote it"),
+        ({"schema": 1}, r"another version of mnx wrote it \(schema 1, not 2\)"),
+        ({"checks": [{"inputs": "real"}]}, "it is no certificate: KeyError"),
+        ({"checks": None}, "it is no certificate: TypeError"),
+    ],
+)
+def test_what_is_no_certificate_of_this_schema_is_refused(change: dict[str, object], words: str) -> None:
+    good = Certificate("m", "n", (Check("real", "eval", 1, Difference(0.0, 1.0, 1e-5)),)).to_json()
+    with pytest.raises(GraphError, match=words):
+        Certificate.from_json({**good, **change})
+
+
+def test_the_relative_error_is_the_share_of_the_scale_or_of_one() -> None:
+    assert Difference(2.0, 100.0, 1.0).relative == 0.02
+    assert Difference(2.0, 0.5, 1.0).relative == 2.0
+    assert Difference(1.0, INF, 1.0).relative == INF
+
+
+@pytest.mark.parametrize(
+    ("reference", "other", "share"),
+    [
+        ([[1, 2], [3, 0]], [[0, 9], [1, 0]], 1.0),
+        ([[1, 2], [3, 0]], [[0, 9], [1, 2]], 0.5),
+        ([[1], [3]], [[1], [3]], None),
+        ([1, 3], [1, 3], None),
+        ([[1, 2]], [[1, 2, 3]], None),
+    ],
+)
+def test_classes_are_compared_where_there_are_some(
+    reference: list[float], other: list[float], share: float | None
+) -> None:
+    assert same_class(np.array(reference), np.array(other)) == share
+
+
+def test_on_extreme_inputs_an_example_is_measured_by_its_own_scale() -> None:
+    reference = np.array([[0.0, 1.0], [1e4, 0.0]], np.float32)
+    other = reference + np.array([[1e-3, 0], [0, 0]], np.float32)
+    assert compared(RANDOM, "eval", reference, other).difference.passed
+    found = compared(EXTREME, "eval", reference, other)
+    assert not found.difference.passed
+    assert found.difference.scale == 1.0
+    assert compared(EXTREME, "batch statistics", reference, other).difference.passed
+
+
+@pytest.mark.parametrize(("rounding", "passes"), [(1e-4, False), (2e-4, True)])
+def test_on_extreme_inputs_rounding_is_allowed_for(rounding: float, passes: bool) -> None:
+    reference = np.array([[0.0, 1.0]], np.float32)
+    found = compared(EXTREME, "eval", reference, reference + 1e-3, again=lambda: reference + rounding)
+    assert found.difference.passed == passes
+    assert found.rounding == pytest.approx(rounding, rel=1e-3)
+    assert not compared(RANDOM, "eval", reference, reference + 1e-3, again=lambda: reference + 1).difference.passed
+
+
+def test_of_extreme_examples_the_one_that_rounding_decided_is_shown() -> None:
+    reference = np.zeros((3, 2), np.float32)
+    other = reference + np.array([[9e-6], [2e-5], [0]], np.float32)
+    found = compared(EXTREME, "eval", reference, other, again=lambda: reference + np.float32(1e-5))
+    assert found.difference.passed
+    assert found.difference.largest == pytest.approx(2e-5)
+    assert found.rounding == pytest.approx(1e-5)
+    broken = compared(EXTREME, "eval", reference, other)
+    assert not broken.difference.passed
+    assert broken.difference.largest == pytest.approx(2e-5)
+    assert broken.rounding is None
+
+
+@pytest.mark.parametrize(("rounding", "passes"), [(1e-4, False), (2e-4, True), (NAN, False)])
+def test_on_extreme_inputs_the_mother_is_compared_with_herself_in_float64(
+    rounding: float, passes: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mother = trained(mlp("m", 4, (3,), 3))
+    batch = probes(mother, 0)[EXTREME].batch
+
+    def rounded(model: Model, given: Array, mode: str) -> Callable[[], Array]:
+        return lambda: run(model, given)["logits"] + rounding
+
+    monkeypatch.setattr("mnx.graphs.verify.in_float64", rounded)
+    if not passes:
+        with pytest.raises(NotPreserved, match="extreme"):
+            certify(mother, moved(mother, 1e-3), {EXTREME: batch}, EXTREME, True, ())
+        return
+    (check,) = certify(mother, moved(mother, 1e-3), {EXTREME: batch}, EXTREME, True, ()).checks
+    assert check.rounding == pytest.approx(rounding, rel=0.2)
+    json.dumps(check.to_json(), allow_nan=False)
+
+
+def test_extreme_inputs_that_the_mother_herself_cannot_stand_are_reported_only() -> None:
+    broken = np.array([[0.0, INF]], np.float32)
+    found = compared(EXTREME, "eval", broken, broken)
+    assert not found.binding and not found.difference.passed
+    assert compared(RANDOM, "eval", broken, broken).binding
+    assert compared(EXTREME, "eval", np.zeros((1, 2)), broken).binding
+
+
+@pytest.mark.parametrize("norms", [False, True])
+def test_extreme_inputs_bind_in_eval_mode_and_where_batch_statistics_are_exact(norms: bool) -> None:
+    mother = trained(mlp("m", 4, (3,), 3, batch_norm=norms))
+    batches = {name: probe.batch for name, probe in probes(mother, 0).items()}
+    found = hatch(mother, mlp("n", 4, (5,), 3, batch_norm=norms), batches, RANDOM, 0).certificate
+    assert [(c.inputs, c.mode, c.binding) for c in found.checks] == [
+        (name, mode, True)
+        for name in (RANDOM, EXTREME)
+        for mode in (("eval", "batch statistics") if norms else ("eval",))
+    ]
+    deeper = hatch(mother, mlp("n", 4, (5, 3), 3, batch_norm=norms), batches, RANDOM, 0).certificate
+    assert [c.binding for c in deeper.checks if c.inputs == EXTREME] == ([True, False] if norms else [True])
 
 
 def test_a_certificate_passes_when_every_binding_check_does() -> None:

@@ -62,11 +62,18 @@ def test_the_certificate_says_what_was_compared(hatched: Session) -> None:
         document = json.loads(hatched.run.certificate_file(name).read_text())
         assert document["passed"] is True
         assert (document["mother"], document["member"]) == ("cluster1", name)
-        assert document["mother_sha256"] == file_hash(hatched.run.trained_file("mothers", "cluster1"))
-        assert document["member_sha256"] == {m.name: m.sha256 for m in hatched.plan.members}[name]
-        assert set(document["versions"]) == {"mnx", "onnxruntime"}
-        assert [check["inputs"] for check in document["checks"]] == ["random", "training", "validation"]
-        assert all(check["passed"] and check["difference"]["largest"] < 1e-4 for check in document["checks"])
+        assert document["sha256"] == {
+            "mother": file_hash(hatched.run.trained_file("mothers", "cluster1")),
+            "member": {m.name: m.sha256 for m in hatched.plan.members}[name],
+            "hatched": file_hash(hatched.run.start_file("members", name)),
+        }
+        assert set(document["versions"]) == {"mnx", "onnx", "onnxruntime", "numpy"}
+        assert (document["seed"], document["split"]) == (hatched.plan.seed, "random")
+        assert [each["name"] for each in document["inputs"]] == ["random", "training", "validation", "extreme"]
+        assert all(each["made"] for each in document["inputs"])
+        assert [check["inputs"] for check in document["checks"]] == ["random", "training", "validation", "extreme"]
+        assert all(check["passed"] and check["relative"] < 1e-5 for check in document["checks"])
+        assert all(check["same_class"] == 1 for check in document["checks"] if check["inputs"] != "extreme")
 
 
 def test_a_hatched_member_has_its_own_architecture(hatched: Session) -> None:
@@ -225,7 +232,7 @@ def test_a_kill_between_two_files_does_not_pass_off_untrained_members_as_hatched
 def test_hatching_without_data_calibrates_on_random_inputs(tmp_path: Path) -> None:
     run = planned(tmp_path)
     found = hatch_members(open_session(run, Events()), untrained=True)
-    assert {check.inputs for certificate in found.values() for check in certificate.checks} == {"random"}
+    assert {check.inputs for certificate in found.values() for check in certificate.checks} == {"random", "extreme"}
 
 
 def test_independent_members_start_afresh_as_a_mother_does(hatched: Session) -> None:

@@ -1,6 +1,7 @@
 """The run folder: what counts as done, and what is removed."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ from small_training import RECIPE, plain, separable, train_in
 
 from mnx.errors import MnxError
 from mnx.graphs import onnx_file
+from mnx.graphs.certificate import EVAL, Certificate, Check, Difference
 from mnx.graphs.model import Model
 from mnx.graphs.zoo.mlp import mlp
 from mnx.train.loop import Trained
@@ -106,13 +108,26 @@ def test_hatched_from_needs_certificate_and_network(run: RunFolder) -> None:
     assert run.hatched_from("a") == ""
     begin(run, "members", "a", plain())
     assert run.hatched_from("a") == ""
-    certificate = {"passed": True, "mother_sha256": "f00", "hatched_sha256": file_hash(run.start_file("members", "a"))}
-    run.write_json(run.certificate_file("a"), certificate)
+    check = Check("random", EVAL, 1, Difference(0.0, 1.0, 1e-5))
+    hashes = {"mother": "f00", "hatched": file_hash(run.start_file("members", "a"))}
+    certificate = Certificate("m", "a", (check,), sha256=hashes)
+    run.write_json(run.certificate_file("a"), certificate.to_json())
+    assert run.certificate("a") == certificate
     assert run.hatched_from("a") == "f00"
-    run.write_json(run.certificate_file("a"), {**certificate, "passed": False})
+    failed = replace(check, difference=Difference(1.0, 1.0, 1e-5))
+    run.write_json(run.certificate_file("a"), replace(certificate, checks=(failed,)).to_json())
     assert run.hatched_from("a") == ""
-    run.write_json(run.certificate_file("a"), {**certificate, "hatched_sha256": "another"})
+    another = replace(certificate, sha256={**hashes, "hatched": "another"})
+    run.write_json(run.certificate_file("a"), another.to_json())
     assert run.hatched_from("a") == ""
+
+
+def test_a_certificate_of_an_earlier_version_is_refused_with_the_cure(run: RunFolder) -> None:
+    begin(run, "members", "a", plain())
+    old = {"passed": True, "mother_sha256": "f00", "hatched_sha256": file_hash(run.start_file("members", "a"))}
+    run.write_json(run.certificate_file("a"), old)
+    with pytest.raises(MnxError, match=r"another version of mnx wrote it.*hatch again with 'mnx hatch --force -o .*'"):
+        run.hatched_from("a")
 
 
 @pytest.mark.parametrize(

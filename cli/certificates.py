@@ -1,0 +1,47 @@
+"""How the checks of certificates look, for the commands that show some."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from mnx.cli.output import Grid, grid, number, percent, small
+from mnx.graphs.certificate import EVAL, LOGITS, Certificate, Check
+
+COLUMNS = ("inputs", "?>n", "mode", ">max|d|", ">max|y|", ">relative", ">tolerance", ">same\nclass", "")
+MODES = "max|d|: largest difference; max|y|: largest output; batch: normalised by the batch, as in training"
+
+
+def table(certificates: Mapping[str, Certificate], first: str = "") -> Grid:
+    """The checks of several certificates, each with its name in a column called `first`, or of one without."""
+    made = grid(*([f"~{first}"] if first else []), *COLUMNS)
+    for name, certificate in certificates.items():
+        for row, check in enumerate(certificate.checks):
+            cells = [name if row == 0 else ""] if first else []
+            made.add(*cells, *_cells(check), style="" if check.binding else "dim")
+    return made
+
+
+def _cells(check: Check) -> tuple[str, ...]:
+    apart = check.difference
+    mode = "eval" if check.mode == EVAL else "batch"
+    return (
+        check.inputs,
+        number(check.examples),
+        mode if check.outputs == LOGITS else f"{mode} {check.outputs}",
+        small(apart.largest),
+        small(apart.scale),
+        small(apart.relative),
+        small(apart.tolerance),
+        "" if check.same_class is None else _share(check.same_class),
+        "equal" if apart.passed else "differs" if check.binding else "drift",
+    )
+
+
+def _share(value: float) -> str:
+    """Never 100 % where one example is not of the same class."""
+    return "100 %" if value == 1 else percent(min(value, 0.999))
+
+
+def drifts(certificates: Iterable[Certificate]) -> bool:
+    """Whether a row says drift."""
+    return any(not (check.binding or check.difference.passed) for each in certificates for check in each.checks)
