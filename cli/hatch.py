@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import click
 
+from mnx.cli.certificate import certificate_parts
 from mnx.cli.errors import Command
 from mnx.cli.options import data_options, force_option, json_option, quiet_option, run_option
-from mnx.cli.output import Grid, grid, number, show, small
+from mnx.cli.output import show
 from mnx.cli.progress import progress
 from mnx.pipeline import hatch_next, next_step
 from mnx.session import networks, open_session
 from mnx.workspace import RunFolder
-
-DRIFT = "drift: by batch statistics of data that inserted normalisation was not calibrated on; reported, not binding"
 
 
 @click.command(cls=Command)
@@ -52,24 +49,4 @@ def command(
         if hatched
         else f"nothing to do: all {len(names)} members are hatched from {source}"
     )
-    drift = any(not check["binding"] for each in certificates.values() for check in each["checks"])
-    notes = [DRIFT] if drift else []
-    show(document, as_json, headline, _table(certificates), *notes, f"next: {following}")
-
-
-def _table(certificates: Mapping[str, Mapping[str, Any]]) -> Grid:
-    made = grid("~member", "inputs", "?>examples", "mode", ">largest\ndifference", ">tolerance", "")
-    for name, certificate in certificates.items():
-        for row, check in enumerate(certificate["checks"]):
-            passed, binding = check["passed"], check["binding"]
-            made.add(
-                name if row == 0 else "",
-                check["inputs"],
-                number(check["examples"]),
-                check["mode"],
-                small(check["difference"]["largest"]),
-                small(check["difference"]["tolerance"]),
-                ("equal" if passed else "differs") if binding else "drift",
-                style="" if binding else "dim",
-            )
-    return made
+    show(document, as_json, headline, *certificate_parts(certificates), f"next: {following}")
