@@ -13,7 +13,7 @@ from mnx.graphs.trees.describe import describe
 
 
 def target(model: Model, wanted: Request, seed: int = 0) -> Model:
-    """The architecture that is wanted of a network, under the network's name, with fresh weights.
+    """The architecture that is wanted of a network, with fresh weights, named after it.
 
     Where nothing but `like` is given, it keeps that network's own weights.
 
@@ -23,10 +23,10 @@ def target(model: Model, wanted: Request, seed: int = 0) -> Model:
     changes = bool(wanted.widths or wanted.depths or wanted.kernels)
     if not changes and wanted.like is None:
         raise GraphError(f"nothing is asked of {model.name}: give a width, a depth, a kernel or a network to grow like")
+    name = f"{model.name}_grown"
     grown = wanted.like or model
-    grown = grown.replace(name=model.name)
     if not changes:
-        return grown
+        return grown.replace(name=name)
     origin = structure = describe(grown)
     if wanted.kernels:
         grown = carve(grown, structure, (), structure.groups, enlarged(structure, wanted.kernels))
@@ -37,4 +37,4 @@ def target(model: Model, wanted: Request, seed: int = 0) -> Model:
     if wanted.widths:
         grown = resized(grown, structure, widened(structure, wanted.widths, origin))
         structure = describe(grown)
-    return drawn(grown, structure, seed)
+    return drawn(grown, structure, seed).replace(name=name)

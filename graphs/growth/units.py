@@ -58,17 +58,22 @@ def run_of(structure: Structure, names: Set[str], words: str) -> Run:
     """
     found = _located(structure.series, structure.input_value, names, words)
     series, first, last = found.series, found.first, found.last
-    while first > 0 and _belongs(series[first], True) and not _layers(series[first : last + 1]):
+    while first > 0 and _belongs(series[first], True) and not has_layer(series[first : last + 1]):
         first -= 1
     plain = isinstance(series[last], Op)
     while last + 1 < len(series) and _belongs(series[last + 1], plain):
         last += 1
     units = series[first : last + 1]
-    if not _layers(units):
+    if not has_layer(units):
         raise GraphError(f"{words} has no layer with weights that could be repeated: name a layer, or a unit with one")
     if any(isinstance(unit, Tangle) for unit in units):
         raise GraphError(f"{words} holds ops that are no tree of branches, which cannot be repeated")
     return Run(units, series[first - 1].value if first else found.entering)
+
+
+def has_layer(units: Series) -> bool:
+    """Whether some op of the units has weights that it multiplies with, or a table."""
+    return bool(_layers(units))
 
 
 @dataclass(frozen=True)
@@ -116,7 +121,7 @@ def _belongs(unit: Unit, plain: bool) -> bool:
     if isinstance(unit, Tangle):
         return False
     ops = list(ops_of((unit,)))
-    if _layers((unit,)) or unit.output != unit.input or any("kernel_shape" in op.site.node.attributes for op in ops):
+    if has_layer((unit,)) or unit.output != unit.input or any("kernel_shape" in op.site.node.attributes for op in ops):
         return False
     if isinstance(unit, Op) and unit.parameters:
         return plain or unit.op == "PRelu"
