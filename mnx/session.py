@@ -16,7 +16,7 @@ from mnx.data.dataset import Dataset
 from mnx.errors import MnxError
 from mnx.events import Events
 from mnx.graphs import onnx_file
-from mnx.graphs.model import Array, Model
+from mnx.graphs.model import Array, Model, Port
 from mnx.plan import Plan
 from mnx.train.engines import engine
 from mnx.train.loop import EngineMaker, Job, train
@@ -189,15 +189,23 @@ def job_seed(seed: int, stage: str, name: str) -> int:
 
 
 def calibration_inputs(session: Session, count: int = 512) -> tuple[dict[str, Array], str]:
-    """Named batches for certificates, and which of them inserted normalisation is calibrated on.
+    """Named batches for certificates, and which of them inserted normalisation is calibrated on."""
+    return certificate_inputs(session.plan.input, session.data, session.plan.seed, count)
 
-    Standard normal inputs always; a random part of the training data, and of the validation data, where there are any.
+
+def certificate_inputs(
+    port: Port, data: Dataset | None, seed: int, count: int = 512, drawn: int = 64
+) -> tuple[dict[str, Array], str]:
+    """Named batches for certificates of networks with one input, and which one to calibrate normalisation on.
+
+    `drawn` standard normal inputs always; a random part of the training data, and of the validation data, where there
+    are any: `count` examples at most.
     """
-    random = np.random.default_rng((session.plan.seed, count))
-    inputs = {"random": random.standard_normal((64, *session.plan.input.shape), dtype=np.float32)}
-    if session.data is None:
+    random = np.random.default_rng((seed, count))
+    inputs = {"random": random.standard_normal((drawn, *port.shape), dtype=np.float32)}
+    if data is None:
         return inputs, "random"
-    for name, x in (("training", session.data.x_train), ("validation", session.data.x_validation)):
+    for name, x in (("training", data.x_train), ("validation", data.x_validation)):
         inputs[name] = x[np.sort(random.permutation(len(x))[:count])]
     return inputs, "training"
 

@@ -40,6 +40,11 @@ class Request:
     kernels: Mapping[str, int | Shape] = field(default_factory=dict)
     like: Model | None = None
 
+    @property
+    def changes(self) -> bool:
+        """Whether more is wanted than to grow like a network."""
+        return bool(self.widths or self.depths or self.kernels)
+
 
 def request(
     widths: Iterable[str] = (), depths: Iterable[str] = (), kernels: Iterable[str] = (), like: Model | None = None

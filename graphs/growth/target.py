@@ -13,20 +13,24 @@ from mnx.graphs.trees.describe import describe
 
 
 def target(model: Model, wanted: Request, seed: int = 0) -> Model:
-    """The architecture that is wanted of a network, with fresh weights, named after it.
+    """The network that is wanted, with fresh weights; where it is only to be like another, with that one's own.
 
-    Where nothing but `like` is given, it keeps that network's own weights.
+    Raises:
+        GraphError: see `architecture`.
+    """
+    member = architecture(model, wanted)
+    return drawn(member, describe(member), seed) if wanted.changes else member
+
+
+def architecture(model: Model, wanted: Request) -> Model:
+    """The network that is wanted, with stand-ins for the weights that change.
 
     Raises:
         GraphError: nothing is wanted, a name is unknown, or what is wanted is no growth; the message says why.
     """
-    changes = bool(wanted.widths or wanted.depths or wanted.kernels)
-    if not changes and wanted.like is None:
+    if wanted.like is None and not wanted.changes:
         raise GraphError(f"nothing is asked of {model.name}: give a width, a depth, a kernel or a network to grow like")
-    name = f"{model.name}_grown"
     grown = wanted.like or model
-    if not changes:
-        return grown.replace(name=name)
     origin = structure = describe(grown)
     if wanted.kernels:
         grown = carve(grown, structure, (), structure.groups, enlarged(structure, wanted.kernels))
@@ -36,5 +40,4 @@ def target(model: Model, wanted: Request, seed: int = 0) -> Model:
         structure = describe(grown)
     if wanted.widths:
         grown = resized(grown, structure, widened(structure, wanted.widths, origin))
-        structure = describe(grown)
-    return drawn(grown, structure, seed).replace(name=name)
+    return grown if grown.name != model.name else grown.replace(name=f"{model.name}_grown")

@@ -88,6 +88,8 @@ def _asked(structure: Structure, text: str, wish: int | Times, origin: Structure
     if text == ALL:
         if not isinstance(wish, Times):
             raise GraphError(f"{words}: all widths at once grow by a factor: give {ALL}=x2, or name a layer")
+        if not structure.groups:
+            raise GraphError(f"{words}: no width of {structure.name} can change, see 'mnx show'")
         return _Asked({group: _times(width, wish) for group, width in structure.groups.items()}, words, inf)
     if re.fullmatch(r"g\d+", text) and text not in (op.name for op in origin.ops()):
         groups = _renumbered(structure, text, origin)
