@@ -42,7 +42,7 @@ class Run:
     def layer(self) -> Op | None:
         """The one layer, where they are a plain layer with what belongs to it."""
         first = self.units[0]
-        return first if isinstance(first, Op) and _layers(self.units) == [first] else None
+        return first if isinstance(first, Op) and layers_of(self.units) == [first] else None
 
 
 def run_of(structure: Structure, names: Set[str], words: str) -> Run:
@@ -72,8 +72,13 @@ def run_of(structure: Structure, names: Set[str], words: str) -> Run:
 
 
 def has_layer(units: Series) -> bool:
-    """Whether some op of the units has weights that it multiplies with, or a table."""
-    return bool(_layers(units))
+    """Whether units have any of `layers_of`."""
+    return bool(layers_of(units))
+
+
+def layers_of(units: Series) -> list[Op]:
+    """The ops of units that have weights that they multiply with, or a table."""
+    return [op for op in ops_of(units) if any(p.kind in (Kind.WEIGHT, Kind.TABLE) for p in op.parameters)]
 
 
 @dataclass(frozen=True)
@@ -100,7 +105,7 @@ def _located(series: Series, entering: str, names: Set[str], words: str) -> _Loc
             f"{words} lies in several branches of the section that ends in '{unit.join.name}': name that, or a layer"
         )
     loose = tuple(u for u in series[first : last + 1] if not (isinstance(u, Parallel) and _whole(u, names)))
-    others = [op.name for op in _layers(loose) if op.name not in names]
+    others = [op.name for op in layers_of(loose) if op.name not in names]
     if others:
         raise GraphError(f"{words} is not one run of units: {listed(others)} lie between: name a layer, or a unit")
     return _Located(series, first, last, entering)
@@ -110,10 +115,6 @@ def _whole(section: Parallel, names: Set[str]) -> bool:
     """Whether a section is named: by its join, or by all that has weights in it."""
     weighted = [op.name for op in ops_of((section,)) if op.parameters]
     return section.join.name in names or (bool(weighted) and all(name in names for name in weighted))
-
-
-def _layers(units: Series) -> list[Op]:
-    return [op for op in ops_of(units) if any(p.kind in (Kind.WEIGHT, Kind.TABLE) for p in op.parameters)]
 
 
 def _belongs(unit: Unit, plain: bool) -> bool:
