@@ -69,15 +69,15 @@ def _with_copies(model: Model, run: Run, count: int, further: Further) -> Model:
     originals = [node for node in model.nodes if node.name in ops]
     passed = [branch[-1].value for branch in further.left_out if branch]
     taken = {name for node in model.nodes for name in (node.name, *node.inputs, *node.outputs)}
-    inner = {name for node in originals for name in node.outputs if name}
-    inner |= {parameter.name for op in ops.values() for parameter in op.parameters}
+    values = {name for node in originals for name in node.outputs if name}
+    parameters = {parameter.name for op in ops.values() for parameter in op.parameters}
     weights: dict[str, Array] = {}
     copies: list[Node] = []
     end = run.leaving
     for _ in range(count):
-        names = _fresh_names({*inner, *ops}, taken)
+        names = _fresh_names({*values, *ops}, parameters, taken)
         taken |= set(names.values())
-        reads = {**{name: names[name] for name in inner}, **dict.fromkeys([run.entering, *passed], end)}
+        reads = {**{name: names[name] for name in values | parameters}, **dict.fromkeys([run.entering, *passed], end)}
         for node in originals:
             op = ops[node.name]
             changed = further.changed.get(node.name, Changed(node.attributes))
@@ -96,16 +96,18 @@ def _reading(node: Node, names: Mapping[str, str]) -> Node:
     return replace(node, inputs=tuple(names.get(name, name) for name in node.inputs))
 
 
-def _fresh_names(old: Set[str], taken: Set[str]) -> dict[str, str]:
-    """Names for the nodes, values and weights of a copy: those of the original with the number of the copy."""
+def _fresh_names(values: Set[str], weights: Set[str], taken: Set[str]) -> dict[str, str]:
+    """Names for the nodes and values, and for the weights of a copy: those of the original with the number of the copy.
+
+    The number stands behind the innermost module: `conv1_copy1.weight` and `/layer1/conv1_copy1/Conv`.
+    """
+    marks = {**dict.fromkeys(values, "/"), **{name: "/" if "/" in name else "." for name in weights}}
     number = 1
-    while any(_numbered(name, number) in taken for name in old):
+    while any(_numbered(name, mark, number) in taken for name, mark in marks.items()):
         number += 1
-    return {name: _numbered(name, number) for name in old}
+    return {name: _numbered(name, mark, number) for name, mark in marks.items()}
 
 
-def _numbered(name: str, number: int) -> str:
-    """The number stands behind the innermost module: `layer1.0.conv1_copy1.weight`, `/layer1/conv1_copy1/Conv`."""
-    mark = "/" if "/" in name.strip("/") else "."
-    module, found, leaf = name.rpartition(mark)
-    return f"{module}_copy{number}{mark}{leaf}" if found and module else f"{name}_copy{number}"
+def _numbered(name: str, mark: str, number: int) -> str:
+    module, _, leaf = name.rpartition(mark)
+    return f"{module}_copy{number}{mark}{leaf}" if module else f"{name}_copy{number}"

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from mnx.graphs.errors import GraphError
+from mnx.graphs.ops.rule import Kind
 from mnx.graphs.suggest import did_you_mean
 from mnx.graphs.trees.structure import Op, Structure
 
@@ -35,7 +36,7 @@ def named(structure: Structure, text: str) -> list[Op]:
     if inside:
         return inside
     begun = [op for op in ops.values() if text and any(name.startswith(text) for name in names[op.name])]
-    layers = [op for op in begun if op.parameters] or begun
+    layers = [op for op in begun if any(p.kind in (Kind.WEIGHT, Kind.TABLE) for p in op.parameters)] or begun
     if len({names[op.name][-1] for op in layers}) > 1:
         raise GraphError(
             f"'{text}' begins the names of {len(layers)} layers of {structure.name} "
