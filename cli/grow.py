@@ -32,7 +32,7 @@ from mnx.growing import Growth, grow, planned
 @click.option(
     "--depth", "depths", multiple=True, metavar="UNIT+N", help="Insert N copies behind a layer, block or module."
 )
-@click.option("--kernel", "kernels", multiple=True, metavar="LAYER=K", help="Kernel size of a convolution, or HxW.")
+@click.option("--kernel", "kernels", multiple=True, metavar="LAYER=K", help="Kernel size of a convolution: 5, or 5x3.")
 @click.option("--like", metavar="OTHER.onnx", type=click.Path(path_type=Path), help="Grow to this architecture.")
 @click.option("--plan", "only_plan", is_flag=True, help="Show the steps and write nothing.")
 @click.option(
@@ -74,9 +74,8 @@ def command(
 
     \b
     Example:
-      mnx zoo resnet --output members
-      mnx grow members/R8.onnx --width all=x1.5 --depth block1_1+2 --plan
-      mnx grow members/R8.onnx -o big.onnx --width stem=12 --kernel block2_1.first=5
+      mnx grow members/P64.onnx --width all=x1.5 --depth fc1+2 --plan
+      mnx grow members/P64.onnx -o big.onnx --width fc1=100
     """
     if output is None and not only_plan:
         raise click.UsageError("say where to write with -o FILE.onnx, or look at the steps with --plan")
