@@ -100,17 +100,21 @@ def _asked(structure: Structure, text: str, wish: int | Times, origin: Structure
     growing = [op for op in layers if any(not is_fixed(axis) for axis in made(op))]
     if not growing:
         raise GraphError(f"{words}: {_why_fixed(structure, layers[0])}")
-    widths: dict[int, int] = {}
-    for op in growing:
-        for axis in made(op):
-            if not is_fixed(axis):
-                for group, width in _of_axis(structure, op, axis, wish, words).items():
-                    if widths.setdefault(group, width) != width:
-                        raise GraphError(
-                            f"{words}: the layers of '{text}' are tied in different ways, so that one width does not "
-                            f"fit {listed([each.name for each in growing])}: name one of them, or give a factor"
-                        )
-    return _Asked(widths, words, len(growing))
+    return _Asked(_of_layers(structure, growing, wish, words), words, len(growing))
+
+
+def _of_layers(structure: Structure, layers: Sequence[Op], wish: int | Times, words: str) -> dict[int, int]:
+    """The widths of the groups that some layers make."""
+    found: dict[int, int] = {}
+    growing = [(op, axis) for op in layers for axis in made(op) if not is_fixed(axis)]
+    for maker, axis in growing:
+        for group, width in _of_axis(structure, maker, axis, wish, words).items():
+            if found.setdefault(group, width) != width:
+                raise GraphError(
+                    f"{words}: {listed([op.name for op in layers])} of {structure.name} are tied in different ways, so "
+                    "that one width does not fit all: name one of them, or give a factor"
+                )
+    return found
 
 
 def _times(width: int, wish: int | Times) -> int:

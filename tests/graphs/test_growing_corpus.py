@@ -49,6 +49,6 @@ def test_a_real_export_grows_in_its_middle_or_says_why_not(path: Path) -> None:
         except NotPreserved:
             raise
         except GraphError as error:
-            assert "cannot be the identity" in str(error) or "depth" in str(error) or "kernel" in str(error)
+            assert model.name in str(error)
         else:
             assert found.certificate.passed
