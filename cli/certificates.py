@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
-from mnx.cli.output import Grid, grid, number, percent, small
+from mnx.cli.output import Grid, Part, grid, number, percent, small
 from mnx.graphs.certificate import EVAL, LOGITS, Certificate, Check
 
 COLUMNS = ("inputs", "?>n", "mode", ">max|d|", ">max|y|", ">relative", ">tolerance", ">same\nclass", "")
 MODES = "max|d|: largest difference; max|y|: largest output; batch: normalised by the batch, as in training"
+
+
+DRIFT = "drift: by statistics of data that inserted normalisation was not calibrated on; not binding"
+
+
+def certificate_parts(certificates: Mapping[str, Certificate], first: str = "") -> Iterator[Part]:
+    """The table of certificates of growth, and what its words mean."""
+    yield table(certificates, first)
+    yield MODES
+    if drifts(certificates.values()):
+        yield DRIFT
 
 
 def table(certificates: Mapping[str, Certificate], first: str = "") -> Grid:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from mnx.cli.certificates import MODES, drifts, table
+from mnx.cli.certificates import certificate_parts
 from mnx.cli.errors import Command
 from mnx.cli.options import data_options, force_option, json_option, quiet_option, run_option
 from mnx.cli.output import show
@@ -14,8 +14,6 @@ from mnx.cli.progress import progress
 from mnx.pipeline import hatch_next, next_step
 from mnx.session import networks, open_session
 from mnx.workspace import RunFolder
-
-DRIFT = "drift: by statistics of data that inserted normalisation was not calibrated on; not binding"
 
 
 @click.command(cls=Command)
@@ -52,5 +50,4 @@ def command(
         if hatched
         else f"nothing to do: all {len(names)} members are hatched from {source}"
     )
-    notes = [MODES, DRIFT] if drifts(certificates.values()) else [MODES]
-    show(document, as_json, headline, table(certificates, "member"), *notes, f"next: {following}")
+    show(document, as_json, headline, *certificate_parts(certificates, "member"), f"next: {following}")

@@ -22,6 +22,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "combine": ("mnx.cli.combine", "Write one ensemble graph of all trained members."),
     "score": ("mnx.cli.score", "Score a run's networks, or any ONNX classifiers, on test data."),
     "show": ("mnx.cli.show", "Print a model's structure: ops, widths, kernels, costs, channel groups."),
+    "grow": ("mnx.cli.grow", "Grow a model to more width, depth or larger kernels without changing what it computes."),
     "diff": ("mnx.cli.diff", "Compare two members: what they share, what each has alone, or why they have no mother."),
     "verify": ("mnx.cli.verify", "Measure whether two models compute the same function."),
     "ops": ("mnx.cli.ops", "List the ops that mnx knows and what it knows of them."),

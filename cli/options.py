@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 import click
 
+from mnx.graphs.growth.growing import SPLITS
 from mnx.graphs.trees.counting import COUNTS
 from mnx.pipeline import DEFAULT_RUN
 
@@ -94,6 +95,27 @@ def training_options(function: F) -> F:
         ),
         click.option(
             "--threads", type=click.IntRange(min=1), metavar="N", help="Threads of the CPU.  [default: one a core]"
+        ),
+    )(function)
+
+
+def style_options(function: F) -> F:
+    """--split and --fresh."""
+    return _all(
+        click.option(
+            "--split",
+            type=click.Choice(SPLITS),
+            default=SPLITS[0],
+            show_default=True,
+            help="How the copies of a channel share its outgoing weights: by random draws that add up, or equally.",
+        ),
+        click.option(
+            "--fresh",
+            type=click.FloatRange(0, 1),
+            default=0.0,
+            show_default=True,
+            metavar="SHARE",
+            help="The share of further channels that are new, with outgoing weights that cancel, not copies.",
         ),
     )(function)
 

@@ -131,7 +131,8 @@ class Growing:
         for op, how, arriving in inserted(self.alignment):
             if how is How.IDENTITY:
                 width = width_of(arriving.axes[_channels(op)], self.ours.groups)
-                values = dict(identity(op, width, partial(self.statistics, arriving)))
+                unit = identity(op, width, partial(self.statistics, arriving))
+                values = {slot: array.astype(self.precision) for slot, array in unit.items()}
                 found |= self.parameters(op, values, _single_tap(op))
             elif how is How.ZERO:
                 values = dict(zero(op))

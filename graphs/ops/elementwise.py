@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from math import inf
 
+import numpy as np
+
 from mnx.graphs.model import Attribute
 from mnx.graphs.ops.axes import Axes, Ties
 from mnx.graphs.ops.rule import (
@@ -97,7 +99,8 @@ def _mirrored(site: Site) -> float:
 
 
 def _leaky_mirror(site: Site) -> float:
-    return 1.0 + site.node.real("alpha", 0.01)
+    """ONNX holds the slope in float32, and so do runtimes."""
+    return 1.0 + float(np.float32(site.node.real("alpha", 0.01)))
 
 
 def _scales(site: Site) -> frozenset[Keeps]:

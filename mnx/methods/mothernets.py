@@ -8,7 +8,8 @@ from pathlib import Path
 from mnx.errors import MnxError
 from mnx.graphs import onnx_file
 from mnx.graphs.certificate import Certificate
-from mnx.graphs.growth.hatch import SPLITS, hatch
+from mnx.graphs.growth.growing import SPLITS
+from mnx.graphs.growth.hatch import hatch
 from mnx.graphs.model import Model
 from mnx.graphs.probes import Probe
 from mnx.plan import PlannedMember

@@ -1,0 +1,77 @@
+"""Growth for its own sake: a network grown as is wanted, with the proof that it computes what it did."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
+
+from mnx.graphs.errors import GraphError, NotPreserved
+from mnx.graphs.growth.hatch import Hatched, hatch
+from mnx.graphs.growth.request import Request
+from mnx.graphs.growth.steps import Step, broken_step
+from mnx.graphs.growth.target import target
+from mnx.graphs.model import Model
+from mnx.graphs.probes import RANDOM, probes
+from mnx.graphs.run import Batch
+
+
+def grown(
+    model: Model,
+    wanted: Request,
+    inputs: Mapping[str, Batch] | None = None,
+    calibration: str | None = None,
+    seed: int = 0,
+    split: str = "random",
+    fresh: float = 0.0,
+) -> Hatched:
+    """Grow a network to what is wanted, exactly.
+
+    Args:
+        model: the network, trained or not.
+        wanted: what is to grow.
+        inputs: named batches (n, *input shape), or tuples of one such array for every input, that the certificate is
+            measured on; random and extreme ones where none are given.
+        calibration: which of them inserted BatchNormalizations are calibrated on; the first where none is named.
+        seed: of fresh weights, growth maps and shares.
+        split: see `growing.Style`.
+        fresh: likewise.
+
+    Raises:
+        GraphError: what is wanted is no growth of this network, or cannot be made exactly; the message says why.
+        NotPreserved: the certificate fails; the message names the op and the step.
+    """
+    given = inputs or {name: probe.batch for name, probe in probes(model, seed).items()}
+    first = calibration or (RANDOM if RANDOM in given else next(iter(given)))
+    return hatched(model, target(model, wanted, seed), given, first, seed, split, fresh)
+
+
+def hatched(
+    mother: Model,
+    member: Model,
+    inputs: Mapping[str, Batch],
+    calibration: str,
+    seed: int,
+    split: str = "random",
+    fresh: float = 0.0,
+) -> Hatched:
+    """As `hatch`, but where the certificate fails the message also names the step of the growth that broke it."""
+    try:
+        return hatch(mother, member, inputs, calibration, seed, split, fresh)
+    except NotPreserved as error:
+        again = partial(hatch, inputs=inputs, calibration=calibration, seed=seed, split=split, fresh=fresh)
+        step = _broken(mother, member, again)
+        raise NotPreserved(f"{error}; the step that breaks it: {step.text}" if step else str(error)) from error
+
+
+def _broken(mother: Model, member: Model, again: Callable[[Model, Model], Hatched]) -> Step | None:
+    def fails(network: Model) -> bool:
+        try:
+            again(mother, network)
+        except NotPreserved:
+            return True
+        return False
+
+    try:
+        return broken_step(mother, member, fails)
+    except GraphError:
+        return None
