@@ -34,12 +34,25 @@ def converted(proto: onnx.ModelProto, version: int, name: str) -> onnx.ModelProt
     if version == OPSET:
         return proto
     try:
-        return version_converter.convert_version(proto, OPSET)
+        return _named(version_converter.convert_version(proto, OPSET), proto)
     except (version_converter.ConvertError, RuntimeError) as error:
         raise GraphError(
             f"{name} is in opset {version} and cannot be brought to {OPSET} ({one_line(error)}): "
             f"export with opset 17 to {OPSET}"
         ) from error
+
+
+def _named(converted: onnx.ModelProto, proto: onnx.ModelProto) -> onnx.ModelProto:
+    """Call the constants that ONNX made of attributes after who reads them: ONNX numbers them through the model."""
+    known = {value for node in proto.graph.node for value in (*node.input, *node.output)}
+    made = {node.output[0]: node for node in converted.graph.node if node.op_type == "Constant"}
+    names: dict[str, str] = {}
+    for node in converted.graph.node:
+        for index, name in enumerate(node.input):
+            wish = f"{node.output[0]}.input{index}"
+            if name in made and name not in known and wish not in known:
+                node.input[index] = made[name].output[0] = names.setdefault(name, wish)
+    return converted
 
 
 def _lowered(proto: onnx.ModelProto, version: int, name: str) -> onnx.ModelProto:
