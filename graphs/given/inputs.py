@@ -7,6 +7,7 @@ from onnx import numpy_helper
 
 from mnx.graphs.canonical.expansion import Expansion
 from mnx.graphs.given.place import NeedsOpset, Write, again, fixed, integers
+from mnx.graphs.model import Array
 
 _LARGEST = 2**63 - 1
 
@@ -99,14 +100,21 @@ def resize(place: Expansion, opset: int) -> None:
         region, scales = (place.input(index) or place.array("none", empty) for index in (1, 2))
         again(place, [place.inputs[0], region, scales, *place.inputs[3:]])
         return
-    scales_only = fixed(place, 2, 11)
-    nearest = mode != "nearest" or place.text("nearest_mode", "round_prefer_floor") == "floor"
-    if scales_only is None or scales_only.min(initial=1) < 1 or not (nearest and coordinates == "asymmetric"):
-        raise NeedsOpset(place, 11, "does more than to repeat what lies in the corner of a place")
+    scales = fixed(place, 2, 11)
+    if scales is None or coordinates != "asymmetric" or not _from_corners(place, mode, scales, opset):
+        raise NeedsOpset(place, 11, "does not read from the corner of a place")
     words = {name: None for name in place.attributes if name != "mode"}
     again(place, [place.inputs[0], place.input(2)], **words)
     if opset < 10:
         place.nodes[-1].op_type = "Upsample"
+
+
+def _from_corners(place: Expansion, mode: str, scales: Array, opset: int) -> bool:
+    """Whether the older op reads the same numbers; Upsample, of opset 9, does not make smaller."""
+    smaller = scales.min(initial=1) < 1
+    nearest = "ceil" if smaller else "floor"
+    known = mode == "linear" or (mode == "nearest" and place.text("nearest_mode", "round_prefer_floor") == nearest)
+    return known and not (smaller and opset < 10)
 
 
 def shape(place: Expansion, opset: int) -> None:
@@ -169,19 +177,3 @@ def softmax(place: Expansion, opset: int) -> None:
     moved = place.add("Transpose", place.inputs[0], perm=order)
     found = place.add(place.op, moved, axis=rank - 1)
     place.last("Transpose", found, perm=[order.index(each) for each in range(rank)])
-
-
-def depth_to_space(place: Expansion, opset: int) -> None:
-    """Channels in the order of columns by Reshapes and a Transpose."""
-    if place.text("mode", "DCR") == "DCR":
-        again(place, place.inputs, mode=None)
-        return
-    block, (_, channels, height, width) = place.integer("blocksize", 1), place.shape(place.inputs[0])
-    inner = place.add(
-        "Reshape",
-        place.inputs[0],
-        place.integers([0, channels // block**2, block, block, height, width]),
-    )
-    turned = place.add("Transpose", inner, perm=[0, 1, 4, 2, 5, 3])
-    target = [0, channels // block**2, height * block, width * block]
-    place.last("Reshape", turned, place.integers(target))

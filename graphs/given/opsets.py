@@ -18,7 +18,6 @@ from mnx.graphs.given.inputs import (
     clip,
     constant,
     cut,
-    depth_to_space,
     dropout,
     gemm,
     pad,
@@ -44,7 +43,6 @@ class Older(NamedTuple):
 OLDER: Mapping[str, Older] = {
     "Clip": Older(11, clip),
     "Constant": Older(12, constant),
-    "DepthToSpace": Older(11, depth_to_space),
     "Dropout": Older(12, dropout),
     "Gelu": Older(20, gelu),
     "Gemm": Older(11, gemm),
@@ -148,7 +146,7 @@ def _plain(place: Expansion, node: onnx.NodeProto, opset: int) -> None:
         if attribute.name not in known:
             if not _is_default(node.op_type, attribute):
                 since = _first(node.op_type, attribute.name)
-                raise NeedsOpset(place, since, f"has {attribute.name} = {helper.get_attribute_value(attribute)}")
+                raise NeedsOpset(place, since, f"has another {attribute.name} than {node.op_type} had in opset {opset}")
             node.attribute.remove(attribute)
         elif attribute.name in _AXES and opset < _FROM_BEHIND and node.input[0] in place.shapes:
             _count_from_front(attribute, len(place.shapes[node.input[0]]))

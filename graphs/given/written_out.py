@@ -22,7 +22,9 @@ _CUBE = 0.044715
 def layer_norm(place: Expansion, opset: int) -> None:
     """ReduceMean, Sub, Pow, ReduceMean, Add, Sqrt, Div, Mul, Add."""
     x, rank = place.inputs[0], len(place.shape(place.inputs[0]))
-    over = list(range(place.integer("axis", -1) % rank, rank))
+    over = [place.integer("axis", -1) % rank]
+    if over != [rank - 1]:
+        raise NeedsOpset(place, 17, "normalises over several axes")
     centred = place.add("Sub", x, place.add("ReduceMean", x, axes=over, keepdims=1))
     variance = place.add("ReduceMean", place.add("Pow", centred, place.number(2)), axes=over, keepdims=1)
     deviation = place.add("Sqrt", place.add("Add", variance, place.number(place.real("epsilon", 1e-5))))
