@@ -97,8 +97,8 @@ def resize(place: Expansion, opset: int) -> None:
         return
     empty = np.zeros(0, np.float32)
     if opset >= 11:
-        region, scales = (place.input(index) or place.array("none", empty) for index in (1, 2))
-        again(place, [place.inputs[0], region, scales, *place.inputs[3:]])
+        region, sizes = (place.input(index) or place.array("none", empty) for index in (1, 2))
+        again(place, [place.inputs[0], region, sizes, *place.inputs[3:]])
         return
     scales = fixed(place, 2, 11)
     if scales is None or coordinates != "asymmetric" or not _from_corners(place, mode, scales, opset):
