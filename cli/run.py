@@ -18,10 +18,11 @@ from mnx.cli.options import (
     run_option,
     training_options,
 )
-from mnx.cli.output import show
+from mnx.cli.output import original_lines, show
 from mnx.cli.progress import progress
 from mnx.cli.report import report_parts
 from mnx.pipeline import COMPARISONS, begin, run_all
+from mnx.session import networks
 from mnx.workspace import RunFolder
 
 
@@ -85,8 +86,9 @@ def command(
             counted,
         )
         document = run_all(session, compare)
-    show(
-        {"run": str(run), "ensemble_file": str(folder.ensemble_file), **document},
-        as_json,
-        *report_parts(document, folder),
-    )
+    originals = folder.originals("members", networks(session.plan, "members"))
+    files = {
+        "ensemble_file": str(folder.ensemble_file),
+        "original_files": {name: str(file) for name, file in originals.items()},
+    }
+    show({"run": str(run), **files, **document}, as_json, *report_parts(document, folder), *original_lines(originals))

@@ -14,7 +14,7 @@ from mnx.graphs.canonical.canonicalise import canonicalise
 from mnx.graphs.errors import GraphError
 from mnx.graphs.files import replacing
 from mnx.graphs.given.form import CHANGES, PRECISION, as_given
-from mnx.graphs.model import OPSET, Array, Model, Origin, Precision
+from mnx.graphs.model import IR_VERSION, OPSET, Array, Model, Origin, Precision
 from mnx.graphs.proto import PRODUCER, to_proto
 from mnx.graphs.suggest import did_you_mean, one_line
 from mnx.graphs.validity import problem
@@ -100,6 +100,20 @@ def write(
         with replacing(path) as temporary:
             write_whole(proto, arrays, temporary)
     return notes
+
+
+def as_loaded(model: Model) -> bytes | None:
+    """A network as a runtime loads it in place of its own file; None where that one does as it is.
+
+    It does not where it is in an opset or file format newer than the dialect's, whose runtime mnx runs on, in bfloat16,
+    which numpy cannot give, or takes a fixed number of examples.
+    """
+    origin = model.origin
+    newer = origin.opset > OPSET or origin.ir_version > IR_VERSION
+    few = any(isinstance(size, int) for size in origin.batch.values())
+    if not (newer or few or "bfloat16" in model.precision):
+        return None
+    return bytes(to_proto(model, include_ends=True).SerializeToString())
 
 
 def _light(model: Model) -> tuple[onnx.ModelProto, dict[str, Array]]:

@@ -165,7 +165,7 @@ def train_network(session: Session, stage: str, name: str, multiply_adds: int, f
     )
     trained = train(job, session.dataset, session.recipe, session.make, session.events)
     cost = FORWARD_AND_BACKWARD * multiply_adds * trained.samples
-    run.save_training(stage, name, trained, cost)
+    problem = run.save_training(stage, name, trained, cost)
     session.events.record(
         "trained",
         stage=stage,
@@ -175,6 +175,8 @@ def train_network(session: Session, stage: str, name: str, multiply_adds: int, f
         multiply_adds=cost,
         validation_accuracy=trained.epochs[-1].validation_accuracy,
     )
+    if problem:
+        session.events.record("left in float32", stage=stage, network=name, reason=problem)
     return True
 
 

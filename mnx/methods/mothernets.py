@@ -59,12 +59,13 @@ def hatch_members(session: Session, untrained: bool = False) -> dict[str, Certif
             continue
         hatched = hatch(mother, onnx_file.read(Path(member.path)), inputs, calibration, session.plan.seed)
         session.run.certificate_file(member.name).unlink(missing_ok=True)  # never beside another network than its own
-        onnx_file.write(hatched.model, session.run.start_file("members", member.name))
+        notes = onnx_file.write(hatched.model, session.run.start_file("members", member.name), form="working")
         document = {
             **hatched.certificate.to_json(),
             "mother_sha256": mother_hash,
             "member_sha256": member.sha256,
             "hatched_sha256": file_hash(session.run.start_file("members", member.name)),
+            "changes": [*hatched.model.changes, *notes],
             "versions": {"mnx": __version__, "onnxruntime": runtime_version()},
         }
         session.run.write_json(session.run.certificate_file(member.name), document)
