@@ -72,6 +72,7 @@ def _from_corners(converted: onnx.ModelProto, proto: onnx.ModelProto) -> onnx.Mo
         smaller = scales is not None and scales.min(initial=1) < 1
         words = {"coordinate_transformation_mode": "asymmetric", "nearest_mode": "ceil" if smaller else "floor"}
         node.attribute.extend(helper.make_attribute(name, word) for name, word in words.items())
+        node.input[1] = ""
     for node in converted.graph.node:
         for values in (node.input, node.output):
             values[:] = [names.get(value, value) for value in values]

@@ -102,7 +102,8 @@ def resize(place: Expansion, opset: int) -> None:
         return
     scales = fixed(place, 2, 11)
     if scales is None or coordinates != "asymmetric" or not _from_corners(place, mode, scales, opset):
-        raise NeedsOpset(place, 11, "does not read from the corner of a place")
+        least = 10 if scales is not None and opset < 10 and _from_corners(place, mode, scales, 10) else 11
+        raise NeedsOpset(place, least, "does not read from the corner of a place")
     words = {name: None for name in place.attributes if name != "mode"}
     again(place, [place.inputs[0], place.input(2)], **words)
     if opset < 10:
@@ -164,6 +165,12 @@ def top_k(place: Expansion, opset: int) -> None:
     if count is None or not place.integer("largest", 1):
         raise NeedsOpset(place, 11, "picks the least")
     again(place, place.inputs[:1], k=int(count.reshape(-1)[0]), largest=None, sorted=None)
+
+
+def hardmax(place: Expansion, opset: int) -> None:
+    """Over the last axis."""
+    if place.integer("axis", -1) % len(place.shape(place.inputs[0])) != len(place.shape(place.inputs[0])) - 1:
+        raise NeedsOpset(place, 13, "is over an axis that is not the last")
 
 
 def softmax(place: Expansion, opset: int) -> None:

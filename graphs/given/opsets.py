@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+import numpy as np
 import onnx
 from onnx import defs, helper, numpy_helper, shape_inference
 
@@ -20,6 +21,7 @@ from mnx.graphs.given.inputs import (
     cut,
     dropout,
     gemm,
+    hardmax,
     pad,
     resize,
     shape,
@@ -48,7 +50,7 @@ OLDER: Mapping[str, Older] = {
     "Gemm": Older(11, gemm),
     "GroupNormalization": Older(21, group_norm),
     "HardSwish": Older(14, hard_swish),
-    "Hardmax": Older(13, softmax),
+    "Hardmax": Older(13, hardmax),
     "LayerNormalization": Older(17, layer_norm),
     "LogSoftmax": Older(13, softmax),
     "Mish": Older(18, mish),
@@ -108,18 +110,29 @@ def in_opset(
     taken = {*known.shapes, *initializers, *arrays, *(value for node in made.graph.node for value in node.output)}
     nodes: list[onnx.NodeProto] = []
     large = dict(arrays)
+    constants = {**arrays, **_of_nodes(made.graph)}
     for node in made.graph.node:
-        place = Expansion(node, name, known.shapes, known.types, arrays, initializers, taken)
+        place = Expansion(node, name, known.shapes, known.types, constants, initializers, taken)
         _fill(place, opset)
         nodes += place.nodes
         large |= place.large
         initializers |= {tensor.name: tensor for tensor in place.small}
-    read = {value for node in nodes for value in node.input}
+    read = {value for node in nodes for value in node.input} | {value.name for value in made.graph.output}
+    nodes = [node for node in nodes if node.op_type != "Constant" or node.output[0] in read]
     kept = [tensor for tensor in initializers.values() if tensor.name in read]
     del made.graph.node[:], made.graph.initializer[:]
     made.graph.node.extend(nodes)
     made.graph.initializer.extend(kept)
     return made, large
+
+
+def _of_nodes(graph: onnx.GraphProto) -> dict[str, Array]:
+    """The numbers of Constant nodes, which stand before and behind the body."""
+    found = {}
+    for node in graph.node:
+        if node.op_type == "Constant" and node.attribute[0].name.startswith(("value_int", "value_float")):
+            found[node.output[0]] = np.array(helper.get_attribute_value(node.attribute[0]))
+    return found
 
 
 def _fill(place: Expansion, opset: int) -> None:
