@@ -264,6 +264,25 @@ def test_an_op_in_the_words_of_an_opset(row: str, words: Sequence[int], tmp_path
         assert content(read(path.with_name("again.onnx")).replace(name="net")) == content(again), opset
 
 
+@pytest.mark.parametrize(
+    ("scale", "bias"), [(1, 0), (0, 0), (0, 1), (0.5, 0.5), (1e-7, 0), (1e-7, 1e-8)], ids=lambda number: str(number)
+)
+@pytest.mark.parametrize("opset", [11, 15, 20])
+@pytest.mark.parametrize("row", ["LayerNormalization", "GroupNormalization", "RMSNorm"])
+def test_what_a_layer_is_does_not_depend_on_its_weights(
+    row: str, opset: int, scale: float, bias: float, tmp_path: Path
+) -> None:
+    """A residual branch begins with a scale of zeros: its normalisation is one all the same."""
+    model = given(row, opset)
+    numbers = {"s": scale, "b": bias}
+    weights = {name: np.full(4, number, np.float32) for name, number in numbers.items() if name in model.weights}
+    model = model.with_weights(weights)
+    write(model, tmp_path / "net.onnx", form="original")
+    again = read(tmp_path / "net.onnx")
+    assert layers(again) == layers(model)
+    assert all(np.array_equal(again.weights[name], array) for name, array in weights.items())
+
+
 def test_every_op_has_a_row() -> None:
     ops = set()
     for row in ROWS:
