@@ -54,7 +54,7 @@ def as_given(proto: onnx.ModelProto, arrays: Mapping[str, Array], model: Model, 
             made, large = in_opset(proto, arrays, opset, model.name)
         except NeedsOpset as need:
             reasons.append(need.why)
-            opset = need.opset
+            opset = max(need.opset, opset + 1)
             continue
         if precision != Precision():
             in_types(made, large, precision)

@@ -65,23 +65,25 @@ def gemm(place: Expansion, opset: int) -> None:
 
 
 def pad(place: Expansion, opset: int) -> None:
-    """Pads of every axis; before opset 11 with their value as attributes."""
-    inputs, amounts = place.inputs, fixed(place, 1, 18)
-    if amounts is None:
-        raise NeedsOpset(place, 18, "has no pads")
-    rank = len(place.shape(place.inputs[0]))
-    some = fixed(place, 3, 18)
-    if some is not None:
+    """Before opset 18 pads of every axis, before 11 as attributes, with their value."""
+    if place.text("mode", "constant") == "wrap":
+        raise NeedsOpset(place, 19, "pads with what lies on the other side")
+    inputs, amounts = place.inputs, place.constant(place.inputs[1])
+    some = fixed(place, 3, 18) if opset < 18 else None
+    if some is not None and amounts is not None:
+        rank = len(place.shape(inputs[0]))
         full = np.zeros((2, rank), np.int64)
         full[:, [int(axis) % rank for axis in some]] = amounts.reshape(2, -1)
         amounts = full.reshape(-1)
-        inputs = [inputs[0], place.integers(amounts.tolist()), *inputs[2:3]]
-    if place.text("mode", "constant") == "wrap" and opset < 19:
-        raise NeedsOpset(place, 19, "pads with what lies on the other side")
+        inputs = [inputs[0], place.integers(integers(amounts)), *inputs[2:3]]
+    elif some is not None:
+        raise NeedsOpset(place, 18, "computes the pads of some axes")
     if opset >= 11:
-        again(place, inputs[:3] if place.input(2) else inputs[:2])
+        again(place, inputs)
         return
     value = fixed(place, 2, 11)
+    if amounts is None:
+        raise NeedsOpset(place, 11, "computes its pads")
     again(place, inputs[:1], pads=integers(amounts), value=None if value is None else float(value.reshape(())))
 
 

@@ -15,6 +15,7 @@ from mnx.graphs.model import OPSET, Model
 from mnx.graphs.onnx_file import read, write
 from mnx.graphs.proto import inputs_before_entry
 from mnx.graphs.run import run
+from mnx.graphs.trees.describe import describe
 
 MAPS = {"skmlp_64_32", "skmlp_96_32"}
 """Files with a ZipMap, which is not given back: their second output is the probabilities themselves."""
@@ -77,3 +78,21 @@ def test_a_file_comes_back_as_its_users(path: Path, tmp_path: Path) -> None:
     expected = run(model, feeds, include_ends=True)
     for found, wanted in zip(results(out, feeds), expected.values(), strict=True):
         assert same(found, wanted)
+
+
+@corpus
+@pytest.mark.slow
+@pytest.mark.parametrize("scale", [0.0, 1.0], ids=["zeros", "random"])
+@pytest.mark.parametrize("path", FILES, ids=name_of)
+def test_reading_a_trained_file_does_not_depend_on_its_weights(path: Path, scale: float, tmp_path: Path) -> None:
+    """What training makes of a member is still the member."""
+    try:
+        model = read(path)
+    except GraphError as error:
+        pytest.skip(f"not read: {error}")
+    random = np.random.default_rng(0)
+    parameters = {parameter.name for op in describe(model).ops() for parameter in op.parameters}
+    weights = {name: scale * (0.5 + random.random(model.weights[name].shape)) for name in sorted(parameters)}
+    model = model.with_weights({name: array.astype(np.float32) for name, array in weights.items()})
+    write(model, tmp_path / path.name, form="working")
+    assert content(read(tmp_path / path.name)) == content(model)
