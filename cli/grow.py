@@ -15,7 +15,7 @@ from mnx.cli.output import Grid, Part, counted, grid, large, number, show
 from mnx.cli.progress import progress
 from mnx.errors import MnxError
 from mnx.graphs import onnx_file
-from mnx.graphs.growth.growing import Style
+from mnx.graphs.growth.growing import SPLITS, Style
 from mnx.graphs.growth.request import request
 from mnx.growing import Growth, grow, planned
 from mnx.verification import keep, require_free
@@ -63,8 +63,8 @@ def command(
     like: Path | None,
     only_plan: bool,
     data: str | None,
-    split: str,
-    fresh: float,
+    split: str | None,
+    fresh: float | None,
     certificate: Path | None,
     seed: int | None,
     force: bool,
@@ -100,7 +100,7 @@ def command(
         return
     with progress(quiet) as events:
         events.tick("hatch", network=output.stem, done=1, total=1)
-        hatched = grow(growth, output.stem, data, Style(seed or 0, split, fresh))
+        hatched = grow(growth, output.stem, data, Style(seed or 0, split or SPLITS[0], fresh or 0.0))
     onnx_file.write(hatched.model, output, force)
     proof = replace(hatched.certificate, sha256={"mother": file_hash(model), "hatched": file_hash(output)})
     if certificate is not None:

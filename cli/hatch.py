@@ -8,7 +8,15 @@ import click
 
 from mnx.cli.certificates import certificate_parts
 from mnx.cli.errors import Command
-from mnx.cli.options import data_options, force_option, json_option, quiet_option, run_option
+from mnx.cli.options import (
+    data_options,
+    force_option,
+    hatching,
+    hatching_options,
+    json_option,
+    quiet_option,
+    run_option,
+)
 from mnx.cli.output import show
 from mnx.cli.progress import progress
 from mnx.pipeline import hatch_next, next_step
@@ -18,13 +26,25 @@ from mnx.workspace import RunFolder
 
 @click.command(cls=Command)
 @click.option("--untrained", is_flag=True, help="Hatch from the carved mothers, for a look before any training.")
+@hatching_options
 @data_options
 @run_option
 @force_option("Hatch again, in place of what stands there.")
 @json_option
 @quiet_option
 def command(
-    untrained: bool, data: str | None, train_limit: int | None, run: Path, force: bool, as_json: bool, quiet: bool
+    untrained: bool,
+    split: str | None,
+    fresh: float | None,
+    noise: float | None,
+    perturb: str | None,
+    perturb_layers: str | None,
+    data: str | None,
+    train_limit: int | None,
+    run: Path,
+    force: bool,
+    as_json: bool,
+    quiet: bool,
 ) -> None:
     """Hatch every member from its mother, with a certificate for each.
 
@@ -35,10 +55,10 @@ def command(
     Example:
       mnx hatch
     """
-    folder = RunFolder(run)
+    folder, how = RunFolder(run), hatching(split, fresh, noise, perturb, perturb_layers)
     with progress(quiet) as events:
         session = open_session(folder, events, data, train_limit)
-        hatched = hatch_next(session, untrained, force)
+        hatched = hatch_next(session, untrained, force, how)
     names = networks(session.plan, "members")
     certificates = {name: folder.certificate(name) for name in names}
     following = next_step(folder)

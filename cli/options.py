@@ -9,7 +9,9 @@ from typing import Any, TypeVar
 import click
 
 from mnx.graphs.growth.growing import SPLITS
+from mnx.graphs.growth.perturb import LAYERS, Perturbation
 from mnx.graphs.trees.counting import COUNTS
+from mnx.hatching import Hatching
 from mnx.pipeline import DEFAULT_RUN
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -100,24 +102,66 @@ def training_options(function: F) -> F:
 
 
 def style_options(function: F) -> F:
-    """--split and --fresh."""
+    """--split and --fresh; None where they are not given."""
     return _all(
         click.option(
             "--split",
             type=click.Choice(SPLITS),
-            default=SPLITS[0],
-            show_default=True,
-            help="How the copies of a channel share its outgoing weights: by random draws that add up, or equally.",
+            help="How the copies of a channel share its outgoing weights: by random draws that add up, or equally.  "
+            f"[default: {SPLITS[0]}]",
         ),
         click.option(
             "--fresh",
             type=click.FloatRange(0, 1),
-            default=0.0,
-            show_default=True,
             metavar="SHARE",
-            help="The share of further channels that are new, with outgoing weights that cancel, not copies.",
+            help="The share of further channels that are new, with outgoing weights that cancel, not copies.  "
+            "[default: 0]",
         ),
     )(function)
+
+
+def hatching_options(function: F) -> F:
+    """--split, --fresh, --noise, --perturb and --perturb-layers."""
+    return _all(
+        style_options,
+        click.option(
+            "--noise",
+            type=click.FloatRange(min=0),
+            metavar="S",
+            help="Add Gaussian noise behind the certificate, of S standard deviations of each weight.",
+        ),
+        click.option(
+            "--perturb",
+            metavar="LAMBDA,GAMMA",
+            help="Shrink and perturb weights behind the certificate: LAMBDA times the old plus GAMMA times fresh ones.",
+        ),
+        click.option(
+            "--perturb-layers",
+            type=click.Choice(LAYERS),
+            help="Which weights --perturb changes: all, or those of the half of the layers nearer to the output.  "
+            f"[default: {LAYERS[0]}]",
+        ),
+    )(function)
+
+
+def hatching(
+    split: str | None, fresh: float | None, noise: float | None, perturb: str | None, layers: str | None
+) -> Hatching | None:
+    """What the options of `hatching_options` say, None where none is given.
+
+    Raises:
+        click.UsageError: --perturb is not two numbers, or --perturb-layers stands alone.
+        GraphError: a number is out of its range.
+    """
+    if layers is not None and perturb is None:
+        raise click.UsageError("--perturb-layers says which weights --perturb changes: give --perturb 0.8,0.1 too")
+    if all(option is None for option in (split, fresh, noise, perturb)):
+        return None
+    try:
+        shrink, new = map(float, (perturb or "1,0").split(","))
+    except ValueError:
+        raise click.UsageError(f"--perturb {perturb}: give LAMBDA,GAMMA, for example 0.8,0.1") from None
+    return Hatching(split or SPLITS[0], fresh or 0.0, Perturbation(shrink, new, noise or 0.0, layers or LAYERS[0]))
 
 
 def seed_option(text: str) -> Callable[[F], F]:

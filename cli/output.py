@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Final, TypeAlias
 
 import click
@@ -190,3 +191,8 @@ def shape_text(shape: Sequence[int | str]) -> str:
 def counted(count: int, what: str) -> str:
     """`1 member`, `2 members`."""
     return f"{count} {what}" + ("" if count == 1 else "s")
+
+
+def original_lines(files: Mapping[str, Path]) -> list[str]:
+    """A line for the trained networks in their users' float types, where there are any."""
+    return [f"in their own float types: {', '.join(map(str, files.values()))}"] if files else []

@@ -61,6 +61,8 @@ def finished_line(event: Event) -> str:
                 f"{event['stage']} {event['network']}: trained, {counted(event['epochs'], 'epoch')}, "
                 f"validation {percent(event['validation_accuracy'])}, {seconds(event['seconds'])}"
             )
+        case "left in float32":
+            return f"{event['stage']} {event['network']}: not written in its own float type, {event['reason']}"
         case "hatched":
             return f"members {event['network']}: hatched, largest difference {small(event['largest'])}"
         case "combined":

@@ -10,6 +10,8 @@ from mnx.cli.errors import Command
 from mnx.cli.options import (
     data_options,
     force_option,
+    hatching,
+    hatching_options,
     json_option,
     members_argument,
     planning_options,
@@ -18,10 +20,11 @@ from mnx.cli.options import (
     run_option,
     training_options,
 )
-from mnx.cli.output import show
+from mnx.cli.output import original_lines, show
 from mnx.cli.progress import progress
 from mnx.cli.report import report_parts
 from mnx.pipeline import COMPARISONS, begin, run_all
+from mnx.session import networks
 from mnx.workspace import RunFolder
 
 
@@ -32,6 +35,7 @@ from mnx.workspace import RunFolder
     "--compare", type=click.Choice(list(COMPARISONS)), help="Train every member from scratch too, to compare."
 )
 @planning_options
+@hatching_options
 @training_options
 @run_option
 @force_option("Replace the run that stands in the folder.")
@@ -46,6 +50,11 @@ def command(
     clusters: int | None,
     counted: str | None,
     seed: int | None,
+    split: str | None,
+    fresh: float | None,
+    noise: float | None,
+    perturb: str | None,
+    perturb_layers: str | None,
     epochs: int | None,
     settings: tuple[str, ...],
     device: str,
@@ -67,6 +76,7 @@ def command(
     if tau is not None and clusters is not None:
         raise click.UsageError("--tau and --clusters exclude each other: give one")
     folder, recipe = RunFolder(run), recipe_settings(settings, epochs)
+    how = hatching(split, fresh, noise, perturb, perturb_layers)
     with progress(quiet) as events:
         session = begin(
             members,
@@ -84,9 +94,10 @@ def command(
             compare,
             counted,
         )
-        document = run_all(session, compare)
-    show(
-        {"run": str(run), "ensemble_file": str(folder.ensemble_file), **document},
-        as_json,
-        *report_parts(document, folder),
-    )
+        document = run_all(session, compare, how)
+    originals = folder.originals("members", networks(session.plan, "members"))
+    files = {
+        "ensemble_file": str(folder.ensemble_file),
+        "original_files": {name: str(file) for name, file in originals.items()},
+    }
+    show({"run": str(run), **files, **document}, as_json, *report_parts(document, folder), *original_lines(originals))

@@ -16,7 +16,7 @@ from mnx.cli.options import (
     run_option,
     training_options,
 )
-from mnx.cli.output import Grid, grid, large, percent, seconds, show
+from mnx.cli.output import Grid, grid, large, original_lines, percent, seconds, show
 from mnx.cli.progress import progress
 from mnx.pipeline import next_step, open_training, train_next
 from mnx.session import networks
@@ -58,17 +58,19 @@ def command(
     following = next_step(folder)
     found = {name: folder.training(stage, name) for name in networks(session.plan, stage)}
     done = {name: training for name, training in found.items() if training is not None}
+    originals = folder.originals(stage, list(done))
     document = {
         "run": str(run),
         "stage": stage,
         "trained": trained,
         "networks": {name: _row(training) for name, training in done.items()},
+        "original_files": {name: str(file) for name, file in originals.items()},
         "next": following,
     }
     headline = (
         f"trained {len(trained)} of {len(found)} {stage}" if trained else f"nothing to do: all {stage} are trained"
     )
-    show(document, as_json, headline, _table(stage, done), f"next: {following}")
+    show(document, as_json, headline, _table(stage, done), *original_lines(originals), f"next: {following}")
 
 
 def _row(training: Training) -> dict[str, float]:

@@ -94,6 +94,9 @@ class Certificate:
         sha256: of the files, by 'mother', 'member' and, for a grown member's own file, 'hatched'.
         seed: of what was drawn; None where that is not known.
         split: how the copies of a channel share its weights; '' where nothing was grown.
+        fresh: the share of further channels that are new, not copies.
+        perturbed: how the weights were changed behind the checks (see `growth.perturb`); empty where they were not.
+        changes: what reading and growing changed of the user's file, in words.
         precision: what was computed in, 'float32' or 'float64'.
         versions: of mnx, onnx, onnxruntime and numpy.
     """
@@ -105,6 +108,9 @@ class Certificate:
     sha256: Mapping[str, str] = field(default_factory=dict)
     seed: int | None = None
     split: str = ""
+    fresh: float = 0.0
+    perturbed: Mapping[str, Any] = field(default_factory=dict)
+    changes: tuple[str, ...] = ()
     precision: str = "float32"
     versions: Mapping[str, str] = field(default_factory=dict)
 
@@ -129,6 +135,9 @@ class Certificate:
             "precision": self.precision,
             "seed": self.seed,
             "split": self.split,
+            "fresh": self.fresh,
+            "perturbed": dict(self.perturbed),
+            "changes": list(self.changes),
             "inputs": [{"name": n, "examples": size, "made": self.made.get(n, "")} for n, size in sizes.items()],
             "modes": list(dict.fromkeys(check.mode for check in self.checks)),
             "checks": [check.to_json() for check in self.checks],
@@ -158,6 +167,9 @@ class Certificate:
                 sha256=document["sha256"],
                 seed=document["seed"],
                 split=document["split"],
+                fresh=document["fresh"],
+                perturbed=document["perturbed"],
+                changes=tuple(document["changes"]),
                 precision=document["precision"],
                 versions=document["versions"],
             )

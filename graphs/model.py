@@ -18,6 +18,8 @@ import numpy.typing as npt
 
 OPSET = 21
 """The one opset of the canonical dialect: the newest that ONNX Runtime training 1.19.2 loads."""
+IR_VERSION = 10
+"""The newest file format that ONNX Runtime training 1.19.2 loads."""
 
 Array: TypeAlias = npt.NDArray[Any]
 Attribute: TypeAlias = int | float | str | tuple[int, ...] | tuple[float, ...] | tuple[str, ...]
@@ -74,6 +76,30 @@ class Precision(NamedTuple):
 
 
 @dataclass(frozen=True)
+class Origin:
+    """What a model's file says beside its network: formats, names and words of the file as a whole.
+
+    `batch` is axis 0 of the user's inputs and outputs by name: its own name, a fixed size, or None where it has none.
+    """
+
+    opset: int = OPSET
+    ir_version: int = IR_VERSION
+    graph: str = ""
+    graph_doc: str = ""
+    doc: str = ""
+    producer: str = ""
+    producer_version: str = ""
+    domain: str = ""
+    model_version: int = 0
+    batch: Mapping[str, str | int | None] = field(default_factory=dict)
+
+    @property
+    def exporter(self) -> str:
+        """The producer with its version, '' where none is named."""
+        return f"{self.producer} {self.producer_version}".strip()
+
+
+@dataclass(frozen=True)
 class Port:
     """An input or output of a model: its name, numpy dtype name and shape without the batch axis."""
 
@@ -91,7 +117,7 @@ class Model:
     both are put back when the model is saved. `changes` lists in words what canonicalisation had to change. Weights are
     arrays that nobody may write to. `results` are the outputs of the user's file, where they are not just the ends of
     the head; `precision` is its float types (the model itself is in float32), `external` whether its weights lay in a
-    file of their own.
+    file of their own, `origin` what else the file says.
     """
 
     name: str
@@ -107,6 +133,7 @@ class Model:
     changes: tuple[str, ...] = ()
     precision: Precision = field(default_factory=Precision)
     external: bool = False
+    origin: Origin = field(default_factory=Origin)
 
     def producers(self) -> dict[str, Node]:
         """Value name -> the body node that makes it."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
@@ -12,10 +13,11 @@ from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from mnx.graphs.canonical.canonicalise import canonicalise
 from mnx.graphs.errors import GraphError
 from mnx.graphs.files import replacing
-from mnx.graphs.model import Array, Model, Precision
-from mnx.graphs.original import in_original
+from mnx.graphs.given.form import CHANGES, PRECISION, as_given
+from mnx.graphs.model import IR_VERSION, OPSET, Array, Model, Origin, Precision
 from mnx.graphs.proto import PRODUCER, to_proto
 from mnx.graphs.suggest import did_you_mean, one_line
+from mnx.graphs.validity import problem
 from mnx.graphs.wire import LARGE, load_light, write_apart, write_whole
 
 __all__ = ["read", "to_proto", "write"]
@@ -23,19 +25,19 @@ __all__ = ["read", "to_proto", "write"]
 SUFFIX = ".onnx"
 DATA = ".data"
 """What a file of weights has behind the name of its model."""
-PRECISION = "precision"
-"""The metadata key under which a float32 file notes the float types of the model it came from."""
 _NUMBERS = "fiub"
 LARGEST = 2**31 - 1 - (1 << 20)
 """Weights of more bytes do not fit into one ONNX file, with room for the graph."""
-PRECISIONS = ("float32", "original")
+FORMS = ("canonical", "working", "original")
+"""What a file can be: opset 21 in float32; the user's own file but for float32; the user's own file."""
 
 
 def read(path: Path | str) -> Model:
     """The model in a file, in canonical form, named after the file.
 
     Weights in files of their own are mapped into memory and read when they are used. `Model.metadata` holds the
-    file's metadata, its documentation under 'doc' and its exporter under 'exporter'.
+    file's metadata, its documentation under 'doc' and its exporter under 'exporter'; `Model.changes` begins with what
+    reading changed before this file was written.
 
     Raises:
         GraphError: there is no such file, it is not an ONNX model, its data are missing, or the canonical dialect
@@ -43,17 +45,19 @@ def read(path: Path | str) -> Model:
     """
     path = Path(path)
     loaded = _load(path)
-    metadata = _metadata(loaded)
+    metadata, origin = _metadata(loaded), _origin(loaded)
     model = canonicalise(loaded, path.stem, path.parent)
     noted = metadata.pop(PRECISION, None)
     if noted and model.precision == Precision():
         model = model.replace(precision=Precision.parse(noted))
-    return model.replace(source=path, metadata=metadata, external=_is_external(loaded, path))
+    changes = tuple(dict.fromkeys([*_noted_changes(metadata.pop(CHANGES, "")), *model.changes]))
+    external = _is_external(loaded, path)
+    return model.replace(source=path, metadata=metadata, external=external, origin=origin, changes=changes)
 
 
 def write(
-    model: Model, path: Path | str, force: bool = True, precision: str = "float32", largest: int = LARGEST
-) -> None:
+    model: Model, path: Path | str, force: bool = True, form: str = "canonical", largest: int = LARGEST
+) -> tuple[str, ...]:
     """Write the model with its entry and head to a file, whole or not at all, after ONNX's own check.
 
     Where the model came with its weights in a file of their own, or has more than fit into one file, they go to
@@ -63,31 +67,53 @@ def write(
         model: the model.
         path: where to.
         force: whether to overwrite a file.
-        precision: 'float32', or 'original' for the float types that the model came in.
+        form: 'canonical' for opset 21 and float32; 'original' for the opset, file format, names, metadata and float
+            types of the file that the model came from; 'working' for all of these but the float types, which mnx
+            cannot train in.
         largest: the most bytes of weights in one file.
+
+    Returns:
+        in words what could not be written as the user's file has it.
 
     Raises:
         GraphError: the file exists and `force` is False, the model is no valid ONNX, or a weight is too large for the
             original float type.
     """
     path = Path(path)
-    if precision not in PRECISIONS:
-        raise GraphError(f"precision {precision!r} is none of {', '.join(PRECISIONS)}")
+    if form not in FORMS:
+        raise GraphError(f"form {form!r} is none of {', '.join(FORMS)}")
     if path.is_dir():
         raise GraphError(f"{path} is a folder: give the name of the file to write")
     if path.exists() and not force:
         raise GraphError(f"{path} exists: choose another name, or overwrite it with --force")
     proto, arrays = _light(model)
-    if precision == "original":
-        in_original(proto, arrays, model.precision)
+    notes: tuple[str, ...] = ()
+    if form != "canonical":
+        proto, arrays, notes = as_given(proto, arrays, model, with_types=form == "original")
     elif model.precision != Precision():
         proto.metadata_props.add(key=PRECISION, value=str(model.precision))
-    _check(model, path, proto, arrays)
+    if wrong := problem(proto, arrays):
+        raise GraphError(f"{model.name} is not valid ONNX and was not written to {path}: {wrong}")
     if model.external or sum(array.nbytes for array in arrays.values()) > largest:
         _write_apart(proto, arrays, path)
     else:
         with replacing(path) as temporary:
             write_whole(proto, arrays, temporary)
+    return notes
+
+
+def as_loaded(model: Model) -> bytes | None:
+    """A network as a runtime loads it in place of its own file; None where that one does as it is.
+
+    It does not where it is in an opset or file format newer than the dialect's, whose runtime mnx runs on, in bfloat16,
+    which numpy cannot give, or takes a fixed number of examples.
+    """
+    origin = model.origin
+    newer = origin.opset > OPSET or origin.ir_version > IR_VERSION
+    few = any(isinstance(size, int) for size in origin.batch.values())
+    if not (newer or few or "bfloat16" in model.precision):
+        return None
+    return bytes(to_proto(model, include_ends=True).SerializeToString())
 
 
 def _light(model: Model) -> tuple[onnx.ModelProto, dict[str, Array]]:
@@ -108,20 +134,6 @@ def files_of(path: Path) -> list[Path]:
     except DecodeError:
         return [path]
     return [path, *(path.parent / place for place in sorted(places - {path.name}))]
-
-
-def _check(model: Model, path: Path, proto: onnx.ModelProto, arrays: Mapping[str, Array]) -> None:
-    """ONNX's checks, with the large weights as inputs, by their shapes."""
-    whole = onnx.ModelProto()
-    whole.CopyFrom(proto)
-    for name, array in arrays.items():
-        element_type = onnx.helper.np_dtype_to_tensor_dtype(array.dtype)
-        whole.graph.input.append(onnx.helper.make_tensor_value_info(name, element_type, list(array.shape)))
-    try:
-        onnx.checker.check_model(whole)
-        onnx.shape_inference.infer_shapes(whole, check_type=True, strict_mode=True)
-    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
-        raise GraphError(f"{model.name} is not valid ONNX and was not written to {path}: {one_line(error)}") from error
 
 
 def _write_apart(proto: onnx.ModelProto, arrays: Mapping[str, Array], path: Path) -> None:
@@ -172,5 +184,36 @@ def _metadata(loaded: onnx.ModelProto) -> dict[str, str]:
     if loaded.doc_string:
         metadata.setdefault("doc", loaded.doc_string)
     if loaded.producer_name and loaded.producer_name != PRODUCER:
-        metadata.setdefault("exporter", f"{loaded.producer_name} {loaded.producer_version or ''}".strip())
+        metadata.setdefault("exporter", _origin(loaded).exporter)
     return metadata
+
+
+def _origin(loaded: onnx.ModelProto) -> Origin:
+    weights = {tensor.name for tensor in loaded.graph.initializer}
+    ends = [value for value in (*loaded.graph.input, *loaded.graph.output) if value.name not in weights]
+    return Origin(
+        opset=next((opset.version for opset in loaded.opset_import if opset.domain in ("", "ai.onnx")), OPSET),
+        ir_version=loaded.ir_version,
+        graph=loaded.graph.name,
+        graph_doc=loaded.graph.doc_string,
+        doc=loaded.doc_string,
+        producer=loaded.producer_name,
+        producer_version=loaded.producer_version,
+        domain=loaded.domain,
+        model_version=loaded.model_version,
+        batch={value.name: _first_axis(value) for value in ends if value.type.tensor_type.shape.dim},
+    )
+
+
+def _first_axis(value: onnx.ValueInfoProto) -> str | int | None:
+    axis = value.type.tensor_type.shape.dim[0]
+    return axis.dim_value if axis.HasField("dim_value") else axis.dim_param or None
+
+
+def _noted_changes(text: str) -> list[str]:
+    """The changes that a file's metadata list; none where somebody else wrote there."""
+    try:
+        found = json.loads(text or "[]")
+    except ValueError:
+        return []
+    return [change for change in found if isinstance(change, str)] if isinstance(found, list) else []

@@ -8,10 +8,8 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from mnx.graphs.model import OPSET, Array, Model, Node, Port
+from mnx.graphs.model import IR_VERSION, OPSET, Array, Model, Node, Port
 
-IR_VERSION = 10
-"""The newest file format that ONNX Runtime training 1.19.2 loads."""
 PRODUCER = "mnx"
 _KEEP_SHAPE = frozenset({"GroupNormalization"})
 """Ops that keep the shape of their first input, of which ONNX shape inference does not know it (onnx 1.23)."""

@@ -23,6 +23,7 @@ PRECISIONS = ("float32", "float64")
 """What `run` can compute in."""
 _FED = 1 << 26
 """From so many bytes on, weights are inputs of the session: no copy goes through a protobuf, which holds 2 GB."""
+_FLOATS: Final = {"tensor(float16)": np.float16, "tensor(double)": np.float64}
 Batch: TypeAlias = "Array | tuple[Array, ...]"
 """Examples: the array of a network's only input, or those of all its inputs in order; the batch is axis 0."""
 ALL: Final = ("*",)
@@ -83,10 +84,18 @@ def _fed(model: Model) -> dict[str, Array]:
     return {name: array for name, array in model.weights.items() if array.dtype.kind == "f" and array.nbytes >= LARGE}
 
 
-def run_file(path: Path, x: Array, batch: int = 256) -> Array:
+def run_file(path: Path, x: Array, batch: int = 256, loaded: bytes | None = None) -> Array:
     """The first output of an ONNX file for examples x (n, ...), as its user would run it.
 
-    `batch` examples at a time; where the file was exported with a fixed batch, as many as it takes.
+    `batch` examples at a time; where the file was exported with a fixed batch, as many as it takes. Of inputs and
+    outputs in half or double precision the numbers are those of float32.
+
+    Args:
+        path: the file.
+        x: the examples.
+        batch: how many at a time.
+        loaded: the same network in place of the file, where the runtime cannot load that one; see
+            `onnx_file.as_loaded`.
 
     Raises:
         GraphError: no runtime is installed, the file cannot be loaded, or refuses the examples.
@@ -95,18 +104,20 @@ def run_file(path: Path, x: Array, batch: int = 256) -> Array:
     options = runtime.SessionOptions()
     options.log_severity_level = _ERRORS_ONLY
     try:
-        session = runtime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        session = runtime.InferenceSession(loaded or str(path), options, providers=["CPUExecutionProvider"])
         ports = session.get_inputs()
         if len(ports) != 1:
             raise GraphError(f"{path} has {len(ports)} inputs ({', '.join(port.name for port in ports)}), not one")
         name, size = ports[0].name, ports[0].shape[0] if ports[0].shape else None
         batch = size if isinstance(size, int) else batch
+        x = x.astype(_FLOATS.get(ports[0].type, x.dtype), copy=False)
         starts = range(0, len(x), batch)
         feeds = ({name: _filled(x[start : start + batch], size)} for start in starts)
         parts = [np.atleast_1d(session.run(None, feed)[0]) for feed in feeds]
     except _refusals() as error:
         raise GraphError(f"onnxruntime {runtime.__version__} cannot run {path}: {one_line(error)}") from error
-    return np.concatenate(parts)[: len(x)]
+    outputs = np.concatenate(parts)[: len(x)]
+    return outputs.astype(np.float32, copy=False) if outputs.dtype.kind == "f" else outputs
 
 
 def _filled(x: Array, size: object) -> Array:

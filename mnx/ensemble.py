@@ -87,18 +87,19 @@ def require_trained(session: Session, stage: str) -> None:
         raise MnxError(f"not trained yet: {', '.join(missing)}; run 'mnx train -o {session.run.path}'")
 
 
-def probabilities(path: Path, x: Array) -> Array:
+def probabilities(path: Path, x: Array, loaded: bytes | None = None) -> Array:
     """What a classifier's file says of examples: its outputs if they are probabilities, else their softmax.
 
     Args:
         path: an ONNX file with one output (n, classes).
         x: examples (n, *input shape).
+        loaded: see `run_file`.
 
     Raises:
         GraphError: the file cannot be run on these inputs.
         MnxError: its output is not one row a example.
     """
-    outputs = run_file(path, x)
+    outputs = run_file(path, x, loaded=loaded)
     if outputs.ndim != 2 or len(outputs) != len(x):
         raise MnxError(f"{path} gives an output of shape {outputs.shape} for {len(x)} examples, not (n, classes)")
     normal = np.all(outputs >= 0) and np.allclose(outputs.sum(axis=1), 1, atol=1e-3)
@@ -118,7 +119,8 @@ def score_files(
     found = {}
     for done, (name, path) in enumerate(files.items(), start=1):
         events.tick("score", network=name, done=done, total=len(files))
-        predicted = probabilities(path, as_user_gives(onnx_file.read(path), x))
+        model = onnx_file.read(path)
+        predicted = probabilities(path, as_user_gives(model, x), onnx_file.as_loaded(model))
         if predicted.shape[1] != classes:
             raise MnxError(f"{path} tells {predicted.shape[1]} classes apart, the data have {classes}")
         found[name] = (scores(predicted, y), predicted)

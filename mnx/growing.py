@@ -93,9 +93,16 @@ def grow(growth: Growth, name: str, data: str | None = None, style: Style | None
     if growth.wanted.changes:
         member = drawn(member, growth.after, style.seed)
     batches = {name: probe.batch for name, probe in inputs.items()}
-    hatched = grown.hatched(growth.model, member, batches, calibration, style.seed, style.split, style.fresh)
+    hatched = grown.hatched(growth.model, member, batches, calibration, style)
     made = {name: probe.made for name, probe in inputs.items()}
-    proof = replace(hatched.certificate, made=made, seed=style.seed, split=style.split)
+    proof = replace(
+        hatched.certificate,
+        made=made,
+        seed=style.seed,
+        split=style.split,
+        fresh=style.fresh,
+        changes=hatched.model.changes,
+    )
     return replace(hatched, certificate=proof)
 
 

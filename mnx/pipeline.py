@@ -13,6 +13,7 @@ from mnx.errors import MnxError
 from mnx.events import Events
 from mnx.forecast import forecast, planned_passes
 from mnx.graphs.certificate import Certificate
+from mnx.hatching import Hatching
 from mnx.methods.independent import train_independent
 from mnx.methods.mothernets import hatch_members, train_members, train_mothers
 from mnx.plan import Plan
@@ -136,13 +137,16 @@ def train_next(session: Session) -> tuple[str, list[str]]:
     return stage, (train_members if stage == "members" else train_mothers)(session)
 
 
-def hatch_next(session: Session, untrained: bool = False, force: bool = False) -> dict[str, Certificate]:
+def hatch_next(
+    session: Session, untrained: bool = False, force: bool = False, hatching: Hatching | None = None
+) -> dict[str, Certificate]:
     """Hatch the members that are not hatched yet; returns the new certificates.
 
     Args:
         session: the call.
         untrained: hatch from the carved mothers, for a look at the result before any training.
         force: hatch again, in place of what stands there.
+        hatching: how.
 
     Raises:
         MnxError: a mother is not trained, or untrained members would replace trained mothers' ones.
@@ -162,11 +166,11 @@ def hatch_next(session: Session, untrained: bool = False, force: bool = False) -
     if force:
         for name in networks(plan, "members"):
             run.certificate_file(name).unlink(missing_ok=True)
-    return hatch_members(session, untrained)
+    return hatch_members(session, untrained, hatching)
 
 
-def run_all(session: Session, compare: str | None = None) -> dict[str, Any]:
-    """Every stage that is not done yet, then the scores; with the same for a baseline beside it.
+def run_all(session: Session, compare: str | None = None, hatching: Hatching | None = None) -> dict[str, Any]:
+    """Every stage that is not done yet, then the scores; with the same for a baseline beside it; see `hatch_next`.
 
     Raises:
         MnxError: `compare` is unknown; see the stages for the rest.
@@ -174,7 +178,7 @@ def run_all(session: Session, compare: str | None = None) -> dict[str, Any]:
     _check_baseline(compare)
     keep_settings(session)
     train_mothers(session)
-    hatch_members(session)
+    hatch_members(session, hatching=hatching)
     train_members(session)
     combine(session)
     if compare is not None:

@@ -22,7 +22,7 @@ from mnx.train.engines import engine
 from mnx.train.loop import EngineMaker, Job, train
 from mnx.train.recipe import Recipe
 from mnx.train.recipe import recipe as read_recipe
-from mnx.workspace import RunFolder
+from mnx.workspace import RunFolder, file_hash
 
 FORWARD_AND_BACKWARD = 3
 """A training step costs about three forward passes: one forward, two backward (to inputs and to weights)."""
@@ -153,7 +153,10 @@ def train_network(session: Session, stage: str, name: str, multiply_adds: int, f
     if run.training(stage, name) is not None:
         return False
     model = onnx_file.read(run.start_file(stage, name)).replace(name=name)
-    job = Job(stage, name, model, run.folder(stage, name), job_seed(session.plan.seed, stage, name), fresh, anneal)
+    seed = job_seed(session.plan.seed, stage, name)
+    carried = stage == "members" and session.recipe.carry
+    momentum = run.momentum(stage, name, file_hash(run.start_file(stage, name))) if carried else {}
+    job = Job(stage, name, model, run.folder(stage, name), seed, fresh, anneal, momentum)
     names = networks(session.plan, stage)
     session.events.record(
         "start",
@@ -165,7 +168,7 @@ def train_network(session: Session, stage: str, name: str, multiply_adds: int, f
     )
     trained = train(job, session.dataset, session.recipe, session.make, session.events)
     cost = FORWARD_AND_BACKWARD * multiply_adds * trained.samples
-    run.save_training(stage, name, trained, cost)
+    problem = run.save_training(stage, name, trained, cost)
     session.events.record(
         "trained",
         stage=stage,
@@ -175,6 +178,8 @@ def train_network(session: Session, stage: str, name: str, multiply_adds: int, f
         multiply_adds=cost,
         validation_accuracy=trained.epochs[-1].validation_accuracy,
     )
+    if problem:
+        session.events.record("left in float32", stage=stage, network=name, reason=problem)
     return True
 
 

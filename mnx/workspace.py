@@ -1,10 +1,13 @@
 """The run folder: which file stands where, and what is done already. The layout is a contract with the user.
 
 plan.json  settings.json  events.jsonl  scores.json  ensemble.onnx  ensemble.json
-mothers/CLUSTER/      mother.onnx (carved)  trained.onnx  training.json
-members/NAME/         hatched.onnx  certificate.json  trained.onnx  training.json
-independent/NAME/     start.onnx  trained.onnx  training.json
+mothers/CLUSTER/      mother.onnx (carved)  trained.onnx  training.json  momentum.npz
+members/NAME/         hatched.onnx  certificate.json  momentum.npz  trained.onnx  training.json  (trained.original.onnx)
+independent/NAME/     start.onnx  trained.onnx  training.json  (trained.original.onnx)
 independent/          ensemble.onnx  ensemble.json
+
+Members are written in the opset, file format, names and metadata of their users' files. mnx trains in float32: of a
+member in another float type `trained.original.onnx` is the trained network in that type.
 """
 
 from __future__ import annotations
@@ -12,7 +15,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,12 +25,16 @@ from mnx.graphs import onnx_file
 from mnx.graphs.certificate import Certificate
 from mnx.graphs.errors import GraphError
 from mnx.graphs.files import write_text
+from mnx.graphs.model import Array, Precision
 from mnx.plan import Plan
 from mnx.plan import load as load_plan
+from mnx.train import checkpoint
 from mnx.train.loop import Epoch, Trained
 
 STAGES = {"mothers": "mother.onnx", "members": "hatched.onnx", "independent": "start.onnx"}
 """Folder of a kind of network -> the file its training starts from."""
+ORIGINAL = "trained.original.onnx"
+"""A trained network in the float types of its user's file, where those are not float32."""
 
 
 @dataclass(frozen=True)
@@ -85,6 +92,38 @@ class RunFolder:
         """The trained network."""
         return self.folder(stage, name) / "trained.onnx"
 
+    def original_file(self, stage: str, name: str) -> Path:
+        """The trained network in its user's float types; there only where those are not float32."""
+        return self.folder(stage, name) / ORIGINAL
+
+    def originals(self, stage: str, names: Sequence[str]) -> dict[str, Path]:
+        """Of trained networks in other float types than float32, the files in these types."""
+        files = {name: self.original_file(stage, name) for name in names if self.training(stage, name) is not None}
+        return {name: file for name, file in files.items() if file.exists()}
+
+    def momentum_file(self, stage: str, name: str) -> Path:
+        """The momentum that a mother's training ended with, or that a member's begins with."""
+        return self.folder(stage, name) / "momentum.npz"
+
+    def momentum(self, stage: str, name: str, network: str) -> dict[str, Array]:
+        """A network's momentum by parameter; empty where none stands there for the network with this hash.
+
+        Raises:
+            MnxError: the file is broken.
+        """
+        path = self.momentum_file(stage, name)
+        if not path.exists():
+            return {}
+        arrays, record = checkpoint.load(path)
+        return arrays if record.get("network") == network else {}
+
+    def write_momentum(self, stage: str, name: str, arrays: Mapping[str, Array], network: str) -> None:
+        """Write a network's momentum, or remove it where there is none; `network` is its file's hash."""
+        if arrays:
+            checkpoint.save(self.momentum_file(stage, name), arrays, {"network": network})
+        else:
+            self.momentum_file(stage, name).unlink(missing_ok=True)
+
     def certificate_file(self, name: str) -> Path:
         """A member's certificate."""
         return self.folder("members", name) / "certificate.json"
@@ -112,14 +151,27 @@ class RunFolder:
             return None
         return Training(**{**document, "epochs": tuple(Epoch(**epoch) for epoch in document["epochs"])})
 
-    def save_training(self, stage: str, name: str, trained: Trained, multiply_adds: int) -> None:
-        """Write a trained network; its record goes first and comes last, so that it never stands beside another one."""
-        folder = self.folder(stage, name)
+    def save_training(self, stage: str, name: str, trained: Trained, multiply_adds: int) -> str:
+        """Write a trained network; its record goes first and comes last, so that it never stands beside another one.
+
+        Returns why it could not be written in its user's float types too; '' where it was, or these are float32.
+        """
+        folder, original = self.folder(stage, name), self.original_file(stage, name)
         (folder / "training.json").unlink(missing_ok=True)
-        onnx_file.write(trained.model, self.trained_file(stage, name))
+        onnx_file.write(trained.model, self.trained_file(stage, name), form="working")
+        _remove(folder, (original.name,))
+        problem = ""
+        if stage != "mothers" and trained.model.precision != Precision():
+            try:
+                onnx_file.write(trained.model, original, form="original")
+            except GraphError as error:
+                problem = str(error)
+        digest = file_hash(self.trained_file(stage, name))
+        if stage == "mothers":
+            self.write_momentum(stage, name, trained.momentum, digest)
         document = {
             "start": file_hash(self.start_file(stage, name)),
-            "trained": file_hash(self.trained_file(stage, name)),
+            "trained": digest,
             "multiply_adds": multiply_adds,
             "samples": trained.samples,
             "seconds": trained.seconds,
@@ -127,11 +179,15 @@ class RunFolder:
         }
         self.write_json(folder / "training.json", document)
         (folder / "checkpoint.npz").unlink(missing_ok=True)
+        return problem
 
     def forget_training(self, stage: str, name: str) -> None:
         """Remove a network's training, finished or not; its start file stays."""
-        for file in ("training.json", "trained.onnx", f"trained.onnx{onnx_file.DATA}", "checkpoint.npz"):
-            (self.folder(stage, name) / file).unlink(missing_ok=True)
+        folder = self.folder(stage, name)
+        if folder.is_dir():
+            _remove(folder, ("training.json", "trained.onnx", ORIGINAL, "checkpoint.npz"))
+            if stage == "mothers":
+                _remove(folder, (self.momentum_file(stage, name).name,))
 
     def hatched_from(self, name: str) -> str:
         """The hash of the mother that a member was hatched from, '' where no file stands there as it was certified.
@@ -179,7 +235,15 @@ class RunFolder:
         if not self.plan_file.exists():
             return
         for stage, start in STAGES.items():
-            written = (start, "trained.onnx", "training.json", "certificate.json", "checkpoint.npz")
+            written = (
+                start,
+                "trained.onnx",
+                ORIGINAL,
+                "training.json",
+                "certificate.json",
+                "checkpoint.npz",
+                "momentum.npz",
+            )
             for folder in [path for path in (self.path / stage).glob("*") if path.is_dir()]:
                 _remove(folder, written)
                 _remove_empty(folder)

@@ -62,7 +62,10 @@ def norm_biases(graph: Graph) -> list[str]:
             continue
         node.inputs = node.inputs[:2]
         if bias.any():
-            reader.inputs[_MEAN] = constant(graph, parameter_name(reader, _MEAN), mean - bias)
+            old = reader.inputs[_MEAN]
+            wish = old.name if len(old.outputs) == 1 else parameter_name(reader, _MEAN)
+            del reader.inputs[_MEAN]
+            reader.inputs.insert(_MEAN, constant(graph, wish, mean - bias))
             folded.append(node.name)
     return [f"biases folded into the running mean behind them: {', '.join(folded)}"] if folded else []
 

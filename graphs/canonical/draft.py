@@ -10,8 +10,7 @@ import onnx
 from onnx import helper, numpy_helper
 
 from mnx.graphs.errors import GraphError
-from mnx.graphs.model import OPSET, Array, Precision
-from mnx.graphs.proto import IR_VERSION
+from mnx.graphs.model import IR_VERSION, OPSET, Array, Precision
 
 SMALL = 1024
 """Constants of up to this many elements may decide a shape; shape inference gets larger ones by shape only."""

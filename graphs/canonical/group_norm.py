@@ -56,11 +56,14 @@ def _from_instance(graph: Graph, node: Node) -> None:
     scale, bias = (np.repeat(array, channels // count) for array in (scale, bias))
     last, names = after, [parameter_name(node, 1), parameter_name(node, 2)]
     absorbed = [node]
-    for op in ("Mul", "Add"):
+    for index, op in enumerate(("Mul", "Add")):
         reader = sole_reader(graph, last.outputs[0])
         found = None if reader is None or reader.op != op else _per_channel(reader, last, len(source), channels)
         if found is None or reader is None:
             continue
+        other = reader.inputs[1] if reader.inputs[0] is last.outputs[0] else reader.inputs[0]
+        if len(other.outputs) == 1 and other.values.size == channels:
+            names[index] = other.name
         scale, bias = (scale * found, bias * found) if op == "Mul" else (scale, bias + found)
         absorbed.append(last)
         last = reader

@@ -6,7 +6,8 @@ RMSNorm(x; scale)                  = x / sqrt(mean x^2 + eps) * scale
 Both are found by what they compute (`spelling`): eps is the number added ahead of the square root; at x = 0 the result
 is the bias; scale = (f(x) - bias) sqrt(v + eps) / (x - m) at one x; then f must agree with the formula, in float64, on
 inputs of many sizes, small ones among them where eps counts. Scale and bias must each be a constant of the spelling
-(or 1 and 0), so that a factor behind the layer is not taken into it.
+(or 1 and 0), so that a factor behind the layer is not taken into it. All this with random numbers in place of their
+own: what a layer is does not depend on weights, which may be 0.
 
 Opset 21 has no RMSNormalization. Its one spelling in the dialect is
     Pow(x, 2) -> ReduceMean(axes = [last], keepdims = 1) -> Add(eps) -> Sqrt -> Div(x, .) -> Mul(scale)
@@ -56,10 +57,12 @@ _MOST_EPSILON = 0.1
 
 @dataclass(frozen=True)
 class _Norm:
+    """A normalisation; `scale` and `bias` are constants of the spelling, None for ones and zeros."""
+
     centred: bool
     epsilon: float
-    scale: Array
-    bias: Array
+    scale: Tensor | None
+    bias: Tensor | None
 
 
 def layer_norms(graph: Graph) -> list[str]:
@@ -79,11 +82,12 @@ def layer_norms(graph: Graph) -> list[str]:
 
 def _first_norm(graph: Graph, candidates: list[Spelling]) -> tuple[Spelling, _Norm] | None:
     """The first spelling that normalises; one that centres first, for it ends in an RMSNorm of what is centred."""
-    for centred in (True, False):
-        for spelling in candidates:
-            norm = _recognised(graph, spelling, centred)
-            if norm is not None:
-                return spelling, norm
+    for apart in (True, False):
+        for centred in (True, False):
+            for spelling in candidates:
+                norm = _recognised(graph, spelling, centred, apart)
+                if norm is not None:
+                    return spelling, norm
     return None
 
 
@@ -129,39 +133,61 @@ def _fits(tensor: Tensor, rank: int, width: object) -> bool:
     return array.dtype.kind in "fi" and array.ndim <= rank and array.size in (1, array.shape[-1] if array.ndim else 1)
 
 
-def _recognised(graph: Graph, spelling: Spelling, centred: bool) -> _Norm | None:
-    """The normalisation that a spelling computes, None where it computes something else."""
+def _recognised(graph: Graph, spelling: Spelling, centred: bool, apart: bool) -> _Norm | None:
+    """The normalisation that a spelling computes, None where it computes something else.
+
+    `apart`: whether constants of equal numbers may be told apart; some exporters write one twice.
+    """
     source, result = extents(spelling.source), extents(spelling.result)
     if source is None or source != result or len(source) < 2 or not isinstance(source[-1], int):
         return None
     epsilon, width = _epsilon(spelling), source[-1]
     if epsilon is None or width == 1 or not any(map(reduces_last, spelling.nodes)) or not closed(graph, spelling):
         return None
-    vectors = [values(tensor) for tensor in constants_of(spelling)]
-    offered = [array.reshape(-1).astype(np.float32) for array in vectors if array is not None and array.size == width]
-    if any(array is not None and array.size not in (1, width) for array in vectors):
+    vectors = [tensor for tensor in constants_of(spelling) if _size(tensor) != 1]
+    if any(_size(tensor) != width for tensor in vectors):
         return None
-    return _fitted(spelling, centred, epsilon, width, offered)
+    return _fitted(spelling, centred, epsilon, width, _drawn(vectors, width, apart))
 
 
-def _fitted(spelling: Spelling, centred: bool, epsilon: float, width: int, offered: list[Array]) -> _Norm | None:
+def _size(tensor: Tensor) -> int:
+    array = values(tensor)
+    return 0 if array is None else array.size
+
+
+def _drawn(vectors: list[Tensor], width: int, apart: bool) -> list[tuple[Tensor, Array]]:
+    """Every vector with random numbers in place of its own."""
+    random, drawn = np.random.default_rng(1), dict[object, Array]()
+    found = []
+    for tensor in vectors:
+        key = id(tensor) if apart else np.asarray(values(tensor)).reshape(-1).tobytes()
+        if key not in drawn:
+            drawn[key] = 0.5 + random.random(width)
+        found.append((tensor, drawn[key]))
+    return found
+
+
+def _fitted(
+    spelling: Spelling, centred: bool, epsilon: float, width: int, offered: list[tuple[Tensor, Array]]
+) -> _Norm | None:
     random = np.random.default_rng(0)
-    bias = _one_of(evaluate(spelling, np.zeros((1, width))).reshape(-1), offered, 0.0)
-    if bias is None or (not centred and bias.any()):
+    others = {id(tensor): array for tensor, array in offered}
+    bias = _one_of(evaluate(spelling, np.zeros((1, width)), others).reshape(-1), offered, 0.0)
+    if bias is None or (not centred and bias[0] is not None):
         return None
     probe = np.where(np.arange(width) % 2, 1.0, -1.0) * (2 + random.random(width)) + (0.5 if centred else 0.0)
-    quotient = (evaluate(spelling, probe[None]) - bias) / _normal(probe[None], centred, epsilon)
+    quotient = (evaluate(spelling, probe[None], others) - bias[1]) / _normal(probe[None], centred, epsilon)
     scale = _one_of(quotient.reshape(-1), offered, 1.0)
     if scale is None:
         return None
     sizes = [(size, shift * size) for size in _SIZES for shift in (0, 1)]
     x = np.concatenate([random.standard_normal((2, width)) * size + shift for size, shift in sizes])
-    wanted = _normal(x, centred, epsilon) * scale + bias
+    wanted = _normal(x, centred, epsilon) * scale[1] + bias[1]
     bound = _TOLERANCE * max(1.0, float(np.abs(wanted).max()))
-    found = evaluate(spelling, x)
+    found = evaluate(spelling, x, others)
     if found.shape != wanted.shape or not bool(np.all(np.abs(found - wanted) <= bound)):
         return None
-    return _Norm(centred, epsilon, scale, bias)
+    return _Norm(centred, epsilon, scale[0], bias[0])
 
 
 def _normal(x: Array, centred: bool, epsilon: float) -> Array:
@@ -169,11 +195,12 @@ def _normal(x: Array, centred: bool, epsilon: float) -> Array:
     return np.asarray(y / np.sqrt((y * y).mean(-1, keepdims=True) + epsilon))
 
 
-def _one_of(found: Array, offered: list[Array], default: float) -> Array | None:
-    """The constant of the spelling that the numbers are, or the default for all."""
-    for array in (*offered, np.full(found.shape, default, np.float32)):
+def _one_of(found: Array, offered: list[tuple[Tensor, Array]], default: float) -> tuple[Tensor | None, Array] | None:
+    """The constant of the spelling that the numbers are, or none where all are the default."""
+    choices: list[tuple[Tensor | None, Array]] = [*offered, (None, np.full(found.shape, default))]
+    for tensor, array in choices:
         if array.shape == found.shape and np.allclose(found, array, rtol=_TOLERANCE, atol=_TOLERANCE):
-            return array
+            return tensor, array
     return None
 
 
@@ -194,13 +221,17 @@ def _epsilon(spelling: Spelling) -> float | None:
 def _write(graph: Graph, spelling: Spelling, norm: _Norm) -> None:
     if spelling.ops == _RMS_OPS and not norm.centred and _as_written(spelling):
         return
-    names = {index: _name(spelling, array) for index, array in ((1, norm.scale), (2, norm.bias))}
-    x, end = spelling.source, absorb(graph, spelling)
-    shape = extents(x) or ()
+    x, shape = spelling.source, extents(spelling.source) or ()
+    width = int(shape[-1])
+    parameters = [
+        (_array(norm.scale, width, 1.0), _name(norm.scale)),
+        (_array(norm.bias, width, 0.0), _name(norm.bias)),
+    ]
+    end = absorb(graph, spelling)
     if norm.centred:
         set_node(end, "LayerNormalization", [x], axis=-1, epsilon=norm.epsilon)
-        for index, array in ((1, norm.scale), (2, norm.bias)):
-            end.inputs.append(constant(graph, names[index] or parameter_name(end, index), np.copy(array)))
+        for index, (array, name) in enumerate(parameters, start=1):
+            end.inputs.append(constant(graph, name or parameter_name(end, index), array))
         return
     two = constant(graph, f"{end.outputs[0].name}.exponent", np.array(2, dtype=np.float32))
     last = constant(graph, f"{end.outputs[0].name}.axes", np.array([len(shape) - 1], dtype=np.int64))
@@ -211,7 +242,8 @@ def _write(graph: Graph, spelling: Spelling, norm: _Norm) -> None:
     root = insert_before(graph, end, "Sqrt", [insert_before(graph, end, "Add", [mean, small], one)], one)
     normal = insert_before(graph, end, "Div", [x, root], shape)
     set_node(end, "Mul", [normal])
-    end.inputs.append(constant(graph, names[1] or f"{end.name}.scale", np.copy(norm.scale)))
+    scale, name = parameters[0]
+    end.inputs.append(constant(graph, name or f"{end.name}.scale", scale))
 
 
 def _as_written(spelling: Spelling) -> bool:
@@ -222,11 +254,12 @@ def _as_written(spelling: Spelling) -> bool:
     return ordered and mul.inputs[0] is div.outputs[0] and scale is not None and scale.shape == (width,)
 
 
-def _name(spelling: Spelling, array: Array) -> str | None:
-    """The name of the spelling's constant that holds these numbers, where it is read here only and has this shape."""
-    for tensor in constants_of(spelling):
-        held = values(tensor)
-        alone = held is not None and held.size == array.size and len(tensor.outputs) == 1
-        if alone and np.array_equal(np.asarray(held).reshape(-1), array):
-            return str(tensor.name)
-    return None
+def _array(tensor: Tensor | None, width: int, default: float) -> Array:
+    """The numbers of a scale or bias, as a vector of its own."""
+    array = None if tensor is None else values(tensor)
+    return np.full(width, default, np.float32) if array is None else array.reshape(-1).astype(np.float32)
+
+
+def _name(tensor: Tensor | None) -> str | None:
+    """The name of a constant that is read here only."""
+    return str(tensor.name) if tensor is not None and len(tensor.outputs) == 1 else None

@@ -103,8 +103,12 @@ def _merge(graph: Graph) -> None:
             continue
         needed = steps(order, shape)
         if len(needed) < length and possible(needed):
-            before = node.inputs[0]
-            replace_node(graph, node, emit(graph, source, needed))
+            before, name, value = node.inputs[0], node.name, node.outputs[0].name
+            moved = emit(graph, source, needed)
+            last = maker(moved) if needed else None
+            replace_node(graph, node, moved)
+            if last is not None:
+                last.name, last.outputs[0].name = name, value
             prune(graph, before)
 
 

@@ -49,8 +49,8 @@ def in_float32(graph: onnx.GraphProto, constants: dict[str, Array]) -> tuple[Pre
     precision = Precision(most, ends[0] or most, ends[1] or most)
     odd = sorted({most, *weights, *filter(None, ends)} - {"float32"})
     change = (
-        f"{', '.join(odd)} read as float32, in which mnx trains and writes; members it writes note {precision} as "
-        "'precision' in their metadata"
+        f"{', '.join(odd)} read as float32, in which mnx trains; what is trained is written in its own types "
+        f"({precision}) as well"
     )
     return precision, (change,) if odd else ()
 

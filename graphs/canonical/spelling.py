@@ -133,12 +133,22 @@ def closed(graph: Graph, spelling: Spelling) -> bool:
     )
 
 
-def evaluate(spelling: Spelling, x: Array) -> Array:
-    """The spelling's result in float64, where `source` is x; constants must be single numbers or of x's last axis."""
+def evaluate(spelling: Spelling, x: Array, others: Mapping[int, Array] | None = None) -> Array:
+    """The spelling's result in float64, where `source` is x; constants must be single numbers or of x's last axis.
+
+    Args:
+        spelling: what to compute.
+        x: the value of its source.
+        others: numbers to take in place of those of a constant, by the identity of the constant.
+    """
+    instead = others or {}
     known = {spelling.source.name: np.asarray(x, dtype=np.float64)}
     with np.errstate(all="ignore"):
         for node in spelling.nodes:
-            inputs = [known[tensor.name] if tensor.name in known else _plain(tensor) for tensor in _given(node)]
+            inputs = [
+                known[tensor.name] if tensor.name in known else instead.get(id(tensor), _plain(tensor))
+                for tensor in _given(node)
+            ]
             if node.op in AVERAGING:
                 result = AVERAGING[node.op](inputs[0])
             elif node.op == "HardSigmoid":

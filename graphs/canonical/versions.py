@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 import onnx
-from onnx import defs, helper, inliner, shape_inference, version_converter
+from onnx import defs, helper, inliner, numpy_helper, shape_inference, version_converter
 
 from mnx.graphs.canonical.fused import RULES
 from mnx.graphs.errors import GraphError
@@ -17,6 +17,8 @@ from mnx.graphs.model import OPSET
 from mnx.graphs.suggest import one_line
 
 _OLDEST = 9
+_COORDINATES = 11
+"""From this opset on Resize says from where it reads; before it read from the corner of a place."""
 
 _NEW_ATTRIBUTES = frozenset({"round_mode", "saturate", "stash_type"})
 
@@ -34,12 +36,47 @@ def converted(proto: onnx.ModelProto, version: int, name: str) -> onnx.ModelProt
     if version == OPSET:
         return proto
     try:
-        return version_converter.convert_version(proto, OPSET)
+        made = version_converter.convert_version(proto, OPSET)
+        return _named(_from_corners(made, proto) if version < _COORDINATES else made, proto)
     except (version_converter.ConvertError, RuntimeError) as error:
         raise GraphError(
             f"{name} is in opset {version} and cannot be brought to {OPSET} ({one_line(error)}): "
             f"export with opset 17 to {OPSET}"
         ) from error
+
+
+def _named(converted: onnx.ModelProto, proto: onnx.ModelProto) -> onnx.ModelProto:
+    """Call the constants that ONNX made of attributes after who reads them: ONNX numbers them through the model."""
+    known = {value for node in proto.graph.node for value in (*node.input, *node.output)}
+    made = {node.output[0]: node for node in converted.graph.node if node.op_type == "Constant"}
+    names: dict[str, str] = {}
+    for node in converted.graph.node:
+        for index, name in enumerate(node.input):
+            wish = f"{node.output[0]}.input{index}"
+            if name in made and name not in known and wish not in known:
+                node.input[index] = made[name].output[0] = names.setdefault(name, wish)
+    return converted
+
+
+def _from_corners(converted: onnx.ModelProto, proto: onnx.ModelProto) -> onnx.ModelProto:
+    """Let every Resize read from where Upsample and the first Resize did, and make the value that they made.
+
+    ONNX's converter does not say the one, and gives what stands for an Upsample a number as its name.
+    """
+    numbers = {tensor.name: numpy_helper.to_array(tensor) for tensor in converted.graph.initializer}
+    before = [node.output[0] for node in proto.graph.node if node.op_type in ("Upsample", "Resize")]
+    after = [node for node in converted.graph.node if node.op_type == "Resize"]
+    names = {node.output[0]: name for node, name in zip(after, before, strict=True)}
+    for node in after:
+        scales = numbers.get(node.input[2])
+        smaller = scales is not None and scales.min(initial=1) < 1
+        words = {"coordinate_transformation_mode": "asymmetric", "nearest_mode": "ceil" if smaller else "floor"}
+        node.attribute.extend(helper.make_attribute(name, word) for name, word in words.items())
+        node.input[1] = ""
+    for node in converted.graph.node:
+        for values in (node.input, node.output):
+            values[:] = [names.get(value, value) for value in values]
+    return converted
 
 
 def _lowered(proto: onnx.ModelProto, version: int, name: str) -> onnx.ModelProto:

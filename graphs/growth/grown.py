@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 
 from mnx.graphs.errors import GraphError, NotPreserved
+from mnx.graphs.growth.growing import Style
 from mnx.graphs.growth.hatch import Hatched, hatch
 from mnx.graphs.growth.request import Request
 from mnx.graphs.growth.steps import Step, broken_step
@@ -20,9 +21,7 @@ def grown(
     wanted: Request,
     inputs: Mapping[str, Batch] | None = None,
     calibration: str | None = None,
-    seed: int = 0,
-    split: str = "random",
-    fresh: float = 0.0,
+    style: Style | None = None,
 ) -> Hatched:
     """Grow a network to what is wanted, exactly.
 
@@ -32,17 +31,16 @@ def grown(
         inputs: named batches (n, *input shape), or tuples of one such array for every input, that the certificate is
             measured on; random and extreme ones where none are given.
         calibration: which of them inserted BatchNormalizations are calibrated on; the first where none is named.
-        seed: of fresh weights, growth maps and shares.
-        split: see `growing.Style`.
-        fresh: likewise.
+        style: how; its seed is that of fresh weights and random inputs too.
 
     Raises:
         GraphError: what is wanted is no growth of this network, or cannot be made exactly; the message says why.
         NotPreserved: the certificate fails; the message names the op and the step.
     """
-    given = inputs or {name: probe.batch for name, probe in probes(model, seed).items()}
+    style = style or Style()
+    given = inputs or {name: probe.batch for name, probe in probes(model, style.seed).items()}
     first = calibration or (RANDOM if RANDOM in given else next(iter(given)))
-    return hatched(model, target(model, wanted, seed), given, first, seed, split, fresh)
+    return hatched(model, target(model, wanted, style.seed), given, first, style)
 
 
 def hatched(
@@ -50,15 +48,14 @@ def hatched(
     member: Model,
     inputs: Mapping[str, Batch],
     calibration: str,
-    seed: int,
-    split: str = "random",
-    fresh: float = 0.0,
+    style: Style,
 ) -> Hatched:
     """As `hatch`, but where the certificate fails the message also names the step of the growth that broke it."""
     try:
-        return hatch(mother, member, inputs, calibration, seed, split, fresh)
+        return hatch(mother, member, inputs, calibration, style.seed, style.split, style.fresh)
     except NotPreserved as error:
-        again = partial(hatch, inputs=inputs, calibration=calibration, seed=seed, split=split, fresh=fresh)
+        how = {"seed": style.seed, "split": style.split, "fresh": style.fresh}
+        again = partial(hatch, inputs=inputs, calibration=calibration, **how)
         step = _broken(mother, member, again)
         raise NotPreserved(f"{error}; the step that breaks it: {step.text}" if step else str(error)) from error
 

@@ -25,10 +25,11 @@ _REPEATING = (How.IDENTITY, How.JOIN, How.VEILED, How.HANDED)
 
 @dataclass(frozen=True)
 class Hatched:
-    """A member with its mother's function, and the proof."""
+    """A member with its mother's function, the proof, and how it grew."""
 
     model: Model
     certificate: Certificate
+    growing: Growing
 
 
 def hatch(
@@ -56,10 +57,10 @@ def hatch(
         GraphError: the member cannot be grown from this mother, or `split` or `fresh` are no legal ones.
         NotPreserved: the certificate fails.
     """
-    style = Style(seed, split, fresh)
-    grown, same, exact_modes = grow(mother, member, inputs[calibration], style)
+    growing = begun(mother, member, inputs[calibration], Style(seed, split, fresh))
+    grown, same, exact_modes = result(growing)
     again = partial(reordered, mother, inputs[calibration], seed)
-    return Hatched(grown, certify(mother, grown, inputs, calibration, exact_modes, same, again))
+    return Hatched(grown, certify(mother, grown, inputs, calibration, exact_modes, same, again), growing)
 
 
 def reordered(mother: Model, calibration: Batch, seed: int) -> Model:
@@ -73,9 +74,13 @@ def reordered(mother: Model, calibration: Batch, seed: int) -> Model:
 
 def grow(mother: Model, member: Model, calibration: Batch, style: Style) -> tuple[Model, tuple[Same, ...], bool]:
     """The grown member without a certificate, which values repeat which, and whether batch statistics are exact."""
-    growing = begun(mother, member, calibration, style)
+    return result(begun(mother, member, calibration, style))
+
+
+def result(growing: Growing) -> tuple[Model, tuple[Same, ...], bool]:
+    """What `grow` gives, of a growth that has begun."""
     exact = not any(op.op == "BatchNormalization" and how is How.IDENTITY for op, how, _ in inserted(growing.alignment))
-    grown = with_attributes(member, growing.means.attributes()).with_weights(growing.weights())
+    grown = with_attributes(growing.model, growing.means.attributes()).with_weights(growing.weights())
     return grown, tuple(repeats(growing)), exact
 
 

@@ -41,6 +41,7 @@ class Step:
         branches: likewise, of a Concat.
         widths: channel group of the member -> its width where the step is not done.
         windows: Conv of the member -> its kernel window where the step is not done.
+        follows: channel group of a layer in code -> the one that stands in its place where the step is not done.
     """
 
     kind: str
@@ -53,6 +54,7 @@ class Step:
     branches: tuple[Branch, ...] = ()
     widths: Mapping[int, int] = field(default_factory=dict)
     windows: Mapping[str, Window] = field(default_factory=dict)
+    follows: Mapping[int, int] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """Plain data."""
@@ -98,6 +100,8 @@ def after(member: Model, structure: Structure, steps: Sequence[Step], count: int
     undone = steps[count:]
     narrow = {group: width for step in reversed(undone) for group, width in step.widths.items()}
     widths = {**structure.groups, **narrow}
+    for step in undone:
+        widths |= {group: widths[source] for group, source in step.follows.items()}
     windows = {node: small for step in undone for node, small in step.windows.items()}
     units = [unit for step in undone for unit in step.left_out]
     branches = [branch for step in undone for branch in step.branches]
@@ -166,7 +170,10 @@ def _inserted(alignment: Alignment, member: Structure, found: Correspondence) ->
         widths = {group: 0 for insertion in insertions for group in insertion.beside}
         coded = [insertion.passage.group for insertion in insertions if insertion.passage is not None]
         widths |= {group: found.carried[group] for group in coded}
-        yield replace(_insertion(insertions, f"behind {place}" if place else "behind the input"), widths=widths)
+        arriving = {part.group for axis in insertions[0].before.axes for part in axis if part.group is not None}
+        follows = dict.fromkeys(coded, *arriving) if len(arriving) == 1 else {}
+        step = _insertion(insertions, f"behind {place}" if place else "behind the input")
+        yield replace(step, widths=widths, follows=follows)
 
 
 def _insertion(insertions: Sequence[Insertion], place: str) -> Step:

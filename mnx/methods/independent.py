@@ -17,7 +17,7 @@ def train_independent(session: Session) -> list[str]:
         start = session.run.start_file("independent", member.name)
         if not start.exists():
             model = onnx_file.read(Path(member.path))
-            onnx_file.write(drawn(model, describe(model), session.plan.seed), start)
+            onnx_file.write(drawn(model, describe(model), session.plan.seed), start, form="working")
         if train_network(session, "independent", member.name, member.multiply_adds, fresh=True, anneal=True):
             trained.append(member.name)
     return trained

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
 
 from mnx.errors import MnxError
 from mnx.graphs import onnx_file
 from mnx.graphs.certificate import Certificate
-from mnx.graphs.growth.growing import SPLITS
-from mnx.graphs.growth.hatch import hatch
-from mnx.graphs.model import Model
+from mnx.graphs.growth.grown import hatched as hatch_or_name_step
+from mnx.graphs.growth.perturb import perturbed
+from mnx.graphs.model import Array, Model
 from mnx.graphs.probes import Probe
+from mnx.hatching import Hatching
 from mnx.plan import PlannedMember
 from mnx.session import Session, calibration_inputs, train_network
 from mnx.workspace import file_hash
@@ -26,12 +28,15 @@ def train_mothers(session: Session) -> list[str]:
     ]
 
 
-def hatch_members(session: Session, untrained: bool = False) -> dict[str, Certificate]:
+def hatch_members(
+    session: Session, untrained: bool = False, hatching: Hatching | None = None
+) -> dict[str, Certificate]:
     """Hatch every member that is not hatched yet from the mother as she stands; returns the new certificates.
 
     Args:
         session: the call.
         untrained: hatch from the carved mother, for a look at the result before any training.
+        hatching: how.
 
     Raises:
         MnxError: a mother is not trained, or a member's file is gone or has changed since it was planned.
@@ -44,37 +49,61 @@ def hatch_members(session: Session, untrained: bool = False) -> dict[str, Certif
                     f"the mother of {cluster.name} is not trained: run 'mnx train --data D -o {session.run.path}' "
                     "first, or look at untrained members with --untrained"
                 )
-    for member in session.plan.members:
-        if session.run.hatched_from(member.name) != file_hash(_mother_file(session, member.cluster, untrained)):
-            _require_unchanged(member)
+    waiting = [member for member in session.plan.members if not _is_hatched(session, member, untrained)]
+    if hatching is not None:
+        for member in session.plan.members:
+            if member not in waiting:
+                _require_alike(session, member, hatching)
+    for member in waiting:
+        _require_unchanged(member)
     found: dict[str, Certificate] = {}
-    mothers: dict[str, tuple[Model, str]] = {}
-    inputs: dict[str, tuple[dict[str, Probe], str]] = {}
-    for number, member in enumerate(session.plan.members, start=1):
+    mothers: dict[str, _Mother] = {}
+    for number, member in enumerate(waiting, start=1):
         if member.cluster not in mothers:
-            mothers[member.cluster] = _mother(session, member.cluster, untrained)
-            inputs[member.cluster] = calibration_inputs(session, mothers[member.cluster][0])
-        mother, mother_hash = mothers[member.cluster]
-        session.events.tick("hatch", network=member.name, done=number, total=len(session.plan.members))
-        if session.run.hatched_from(member.name) == mother_hash:
-            continue
-        probes, calibration = inputs[member.cluster]
-        batches = {name: probe.batch for name, probe in probes.items()}
-        hatched = hatch(mother, onnx_file.read(Path(member.path)), batches, calibration, session.plan.seed)
-        session.run.certificate_file(member.name).unlink(missing_ok=True)  # never beside another network than its own
-        onnx_file.write(hatched.model, session.run.start_file("members", member.name))
-        hashes = {"mother": mother_hash, "member": member.sha256}
-        hashes |= {"hatched": file_hash(session.run.start_file("members", member.name))}
-        found[member.name] = dataclasses.replace(
-            hatched.certificate,
-            made={name: probe.made for name, probe in probes.items()},
-            sha256=hashes,
-            seed=session.plan.seed,
-            split=SPLITS[0],
-        )
-        session.run.write_json(session.run.certificate_file(member.name), found[member.name].to_json())
-        session.events.record("hatched", network=member.name, largest=hatched.certificate.largest)
+            mothers = {member.cluster: _mother(session, member.cluster, untrained)}
+        session.events.tick("hatch", network=member.name, done=number, total=len(waiting))
+        found[member.name] = _hatch(session, mothers[member.cluster], member, hatching or Hatching())
     return found
+
+
+def _hatch(session: Session, mother: _Mother, member: PlannedMember, how: Hatching) -> Certificate:
+    """Hatch one member and write it; its certificate goes first and comes last."""
+    run, seed = session.run, session.plan.seed
+    batches = {name: probe.batch for name, probe in mother.probes.items()}
+    style = how.style(seed)
+    hatched = hatch_or_name_step(mother.model, onnx_file.read(Path(member.path)), batches, mother.calibration, style)
+    run.certificate_file(member.name).unlink(missing_ok=True)
+    result = perturbed(hatched.model, how.perturbation, seed)
+    notes = onnx_file.write(result, run.start_file("members", member.name), form="working")
+    digest = file_hash(run.start_file("members", member.name))
+    run.write_momentum("members", member.name, hatched.growing.moments(mother.momentum), digest)
+    certificate = dataclasses.replace(
+        hatched.certificate,
+        made={name: probe.made for name, probe in mother.probes.items()},
+        sha256={"mother": mother.sha256, "member": member.sha256, "hatched": digest},
+        seed=seed,
+        split=style.split,
+        fresh=style.fresh,
+        perturbed=how.perturbed,
+        changes=(*hatched.model.changes, *notes),
+    )
+    run.write_json(run.certificate_file(member.name), certificate.to_json())
+    session.events.record("hatched", network=member.name, largest=certificate.largest)
+    return certificate
+
+
+def _require_alike(session: Session, member: PlannedMember, how: Hatching) -> None:
+    certificate = session.run.certificate(member.name)
+    stands = (certificate.split, certificate.fresh, dict(certificate.perturbed))
+    if stands != (how.split, how.fresh, how.perturbed):
+        raise MnxError(
+            f"{member.name} is hatched already, in another way (split {stands[0]}, fresh {stands[1]:g}, perturbed "
+            f"{stands[2] or 'not at all'}): hatch again with 'mnx hatch --force', or leave these options out"
+        )
+
+
+def _is_hatched(session: Session, member: PlannedMember, untrained: bool) -> bool:
+    return session.run.hatched_from(member.name) == file_hash(_mother_file(session, member.cluster, untrained))
 
 
 def train_members(session: Session) -> list[str]:
@@ -96,9 +125,24 @@ def train_members(session: Session) -> list[str]:
     ]
 
 
-def _mother(session: Session, cluster: str, untrained: bool) -> tuple[Model, str]:
+@dataclasses.dataclass(frozen=True)
+class _Mother:
+    """A mother, her file's hash, what her members are compared with her on, and her momentum by parameter."""
+
+    model: Model
+    sha256: str
+    probes: Mapping[str, Probe]
+    calibration: str
+    momentum: Mapping[str, Array]
+
+
+def _mother(session: Session, cluster: str, untrained: bool) -> _Mother:
     path = _mother_file(session, cluster, untrained)
-    return dataclasses.replace(onnx_file.read(path), name=cluster), file_hash(path)
+    model, digest = dataclasses.replace(onnx_file.read(path), name=cluster), file_hash(path)
+    probes, calibration = calibration_inputs(session, model)
+    carried = session.recipe.carry and not untrained
+    momentum = session.run.momentum("mothers", cluster, digest) if carried else {}
+    return _Mother(model, digest, probes, calibration, momentum)
 
 
 def _mother_file(session: Session, cluster: str, untrained: bool) -> Path:

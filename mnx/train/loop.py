@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -18,7 +19,7 @@ from mnx.graphs.model import Array, Model, model_hash
 from mnx.train import checkpoint
 from mnx.train.recipe import Recipe
 from mnx.train.schedule import Phase, next_phase
-from mnx.train.settings import StepSettings
+from mnx.train.settings import MOMENTUM, StepSettings
 
 
 class Engine(Protocol):
@@ -56,6 +57,7 @@ class Job:
         seed: of the order of examples and of Dropout.
         fresh: whether its weights are freshly drawn, so that the learning rate rises first.
         anneal: whether the learning rate falls at the end.
+        momentum: what its optimiser begins with, by parameter; zeros of those not given.
     """
 
     stage: str
@@ -65,6 +67,7 @@ class Job:
     seed: int
     fresh: bool
     anneal: bool
+    momentum: Mapping[str, Array] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -81,11 +84,12 @@ class Epoch:
 
 @dataclass(frozen=True)
 class Trained:
-    """A trained network and how it came to be."""
+    """A trained network, how it came to be, and its optimiser's momentum by parameter."""
 
     model: Model
     epochs: tuple[Epoch, ...]
     samples: int
+    momentum: Mapping[str, Array] = field(default_factory=dict)
 
     @property
     def seconds(self) -> float:
@@ -106,13 +110,36 @@ def train(job: Job, data: Dataset, recipe: Recipe, make: EngineMaker, events: Ev
     engine = make(job.model, recipe.step(), job.seed)
     path = job.folder / "checkpoint.npz"
     identity = {"model": model_hash(job.model), "recipe": recipe.to_json(), "data": data.fingerprint, "seed": job.seed}
-    history = _resumed(engine, path, identity) if path.exists() else []
+    identity["momentum"] = _digest(job.momentum)
+    history = _resumed(engine, path, identity) if path.exists() else _begun(engine, job.momentum)
     while not (phase := _phase(job, recipe, history)).done:
         history.append(_epoch(job, engine, data, recipe, phase, len(history), events))
         checkpoint.save(path, engine.state(), {**identity, "history": [vars(epoch) for epoch in history]})
         events.record("epoch", stage=job.stage, network=job.network, epoch=len(history), **vars(history[-1]))
     per_epoch = len(data.x_train) // min(recipe.batch, len(data.x_train)) * min(recipe.batch, len(data.x_train))
-    return Trained(engine.model(), tuple(history), len(history) * per_epoch)
+    return Trained(engine.model(), tuple(history), len(history) * per_epoch, momentum_of(engine.state()))
+
+
+def momentum_of(state: Mapping[str, Array]) -> dict[str, Array]:
+    """The momentum in an engine's state, by parameter."""
+    return {key.removeprefix(MOMENTUM): array for key, array in state.items() if key.startswith(MOMENTUM)}
+
+
+def _begun(engine: Engine, momentum: Mapping[str, Array]) -> list[Epoch]:
+    """Give an engine the momentum that training goes on with; no epochs are done yet."""
+    if momentum:
+        state = engine.state()
+        known = {MOMENTUM + name: array for name, array in momentum.items() if MOMENTUM + name in state}
+        engine.load_state({**state, **known})
+    return []
+
+
+def _digest(arrays: Mapping[str, Array]) -> str:
+    """A hash of arrays by name, '' of none."""
+    digest = sha256()
+    for name in sorted(arrays):
+        digest.update(name.encode() + np.ascontiguousarray(arrays[name]).tobytes())
+    return digest.hexdigest() if arrays else ""
 
 
 def _phase(job: Job, recipe: Recipe, history: Sequence[Epoch]) -> Phase:

@@ -31,6 +31,7 @@ class Recipe:
         weight_decay: on weights only, never on biases and normalisation.
         clip_norm: the largest norm of all gradients together; 0 for any.
         label_smoothing: the share of the target spread over all classes.
+        carry: whether hatched members go on with their mother's momentum.
     """
 
     lr: float = 0.05
@@ -47,6 +48,7 @@ class Recipe:
     weight_decay: float = 5e-4
     clip_norm: float = 2.0
     label_smoothing: float = 0.0
+    carry: bool = True
 
     def __post_init__(self) -> None:
         for key, (legal, words) in RANGES.items():

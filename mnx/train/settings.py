@@ -6,6 +6,9 @@ from dataclasses import dataclass
 
 from mnx.errors import MnxError
 
+MOMENTUM = "momentum/"
+"""What stands before a parameter's name where an engine's state holds its momentum."""
+
 
 class Diverged(MnxError):
     """The loss of a step is not a finite number."""

@@ -22,7 +22,7 @@ from mnx.graphs.proto import to_proto
 from mnx.train.lint import require_differentiable
 from mnx.train.lowering import Lowered, Mask, lowered
 from mnx.train.optimiser import LR, momentum_of, new, optimiser
-from mnx.train.settings import StepSettings
+from mnx.train.settings import MOMENTUM, StepSettings
 
 LABELS = "mnx:labels"
 """The input that takes the class of every example, int64, shape (batch,)."""
@@ -32,7 +32,6 @@ CORRECT = "mnx:correct"
 """The output with the number of examples whose largest logit is that of their class, an int64 scalar."""
 
 WEIGHT = "weight/"
-MOMENTUM = "momentum/"
 
 Differentiate = Callable[[bytes, Sequence[str], str], bytes]
 """(forward graph, names to differentiate by, loss) -> a graph that also makes NAME_grad for every name."""

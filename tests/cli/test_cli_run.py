@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 from calling import Call, contents
 
+from mnx.graphs import onnx_file
+from mnx.graphs.model import Precision
 from mnx.train import checkpoint
 
 RUN = ("--data", "digits", "--epochs", "3", "--threads", "1")
@@ -156,3 +158,18 @@ def test_a_reader_that_leaves_early_is_no_error() -> None:
     process.wait(timeout=60)
     assert "Traceback" not in err
     assert "Exception ignored" not in err
+
+
+def test_networks_in_other_float_types_are_named_at_the_end(call: Call, members: list[Path], tmp_path: Path) -> None:
+    for path in members[:2]:
+        model = onnx_file.read(path).replace(precision=Precision("float16", "float32", "float32"))
+        onnx_file.write(model, tmp_path / "half" / path.name, form="original")
+    files = sorted((tmp_path / "half").glob("*.onnx"), key=lambda path: path.stem)
+    done = call("run", *files, *RUN)
+    assert done.code == 0
+    originals = {path.stem: f"mnx-run/members/{path.stem}/trained.original.onnx" for path in files}
+    assert done.out.splitlines()[-1] == f"in their own float types: {', '.join(originals.values())}"
+    assert json.loads(call("run", *files, *RUN, "--json").out)["original_files"] == originals
+    trained = call("train")
+    assert f"in their own float types: {', '.join(originals.values())}" in trained.out
+    assert json.loads(call("train", "--json").out)["original_files"] == originals

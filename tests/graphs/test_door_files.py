@@ -231,7 +231,7 @@ def test_a_model_in_another_float_type_is_read_and_returned(name: str, tmp_path:
     expected = ReferenceEvaluator(proto).run(None, {"x": given})[0].astype(np.float32)
     (found,) = run(model, given.astype(np.float32), include_ends=True).values()
     assert np.allclose(found, expected, atol=0.05 if name == "bfloat16" else 2e-3)
-    write(model, tmp_path / "back.onnx", precision="original")
+    write(model, tmp_path / "back.onnx", form="original")
     back = onnx.load(tmp_path / "back.onnx")
     assert {tensor.data_type for tensor in back.graph.initializer} == {proto.graph.input[0].type.tensor_type.elem_type}
     assert back.graph.input[0].type.tensor_type.elem_type == proto.graph.input[0].type.tensor_type.elem_type
@@ -263,7 +263,7 @@ def test_a_mixed_model_has_its_own_types_again(tmp_path: Path) -> None:
     write(model, tmp_path / "single.onnx")
     single = read(tmp_path / "single.onnx")
     assert (single.precision, single.metadata) == (model.precision, {})
-    write(single, tmp_path / "back.onnx", precision="original")
+    write(single, tmp_path / "back.onnx", form="original")
     x = np.random.default_rng(0).standard_normal((3, 6)).astype(np.float32)
     (expected,) = original(proto, {"x": x})
     (found,) = original(str(tmp_path / "back.onnx"), {"x": x})
@@ -276,7 +276,7 @@ def test_what_the_original_type_cannot_hold_is_refused(tmp_path: Path) -> None:
     (name,) = (name for name, array in model.weights.items() if array.ndim == 2)
     grown = model.with_weights({name: np.full((3, 6), 1e5, np.float32)})
     with pytest.raises(GraphError, match="has become too large for float16"):
-        write(grown, tmp_path / "net.onnx", precision="original")
+        write(grown, tmp_path / "net.onnx", form="original")
     assert not list(tmp_path.iterdir())
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import onnx
 import pytest
 from exporters import EXPORTERS, KEEP_NORMS, Array, Input, export, perturbed
 from reading import check_dialect, same
@@ -174,3 +175,26 @@ def test_exporters_agree_on_the_structure(name: str, fresh: bool, exported: Expo
         outlines[_keeps_norms(name, exporter)].append(outline)
     for group in outlines.values():
         assert all(other == group[0] for other in group)
+
+
+@pytest.mark.parametrize("exporter", WRITTEN)
+@pytest.mark.parametrize("name", NETS)
+def test_nodes_values_and_weights_are_called_as_in_the_export(
+    name: str, exporter: str, exported: Exported, tmp_path: Path
+) -> None:
+    _, model = exported(name, exporter, False)
+    assert model.source is not None
+    write(model, tmp_path / "back.onnx", form="original")
+    given, back = (onnx.load(path).graph for path in (model.source, tmp_path / "back.onnx"))
+    order = [node.name for node in given.node]
+    values = {value for node in given.node for value in node.output}
+    weights = {tensor.name for tensor in given.initializer} | values
+    names = [node.name for node in back.node]
+    new = [node.name for node in back.node if node.name not in order]
+    assert all(node.removesuffix(".Flatten") in order for node in new)
+    assert [each for each in order if each in names] == [each for each in names if each in order]
+    assert {node.output[0] for node in back.node if node.name in order} <= values | {f"{v}.Flatten" for v in values} | {
+        f"{node.output[0]}.GlobalAveragePool" for node in given.node
+    }
+    lost = {tensor.name for tensor in back.initializer} - weights
+    assert lost <= {f"{node}.{slot}" for node in order for slot in ("bias", "mean")}

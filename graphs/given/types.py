@@ -1,4 +1,4 @@
-"""A network that computes in float32 as a file in the float types that its user gave: the way back of reading.
+"""A network that computes in float32 as a file in the float types that its user gave.
 
 Constants and Casts take the weights' type. Where the user's inputs or outputs have another, a Cast stands between.
 """
@@ -21,12 +21,12 @@ _TYPES = {
     "float64": TensorProto.DOUBLE,
 }
 _ALWAYS_SINGLE = {("Resize", 2), ("Upsample", 1)}
-_BFLOAT16_OPSET = 22
-"""From this opset on convolutions and pools take bfloat16; their meaning is that of the dialect's."""
+BFLOAT16_OPSET = 22
+"""From this opset on convolutions and pools take bfloat16."""
 _CASTING = frozenset({"to", "dtype"})
 
 
-def in_original(proto: onnx.ModelProto, arrays: dict[str, Array], precision: Precision) -> None:
+def in_types(proto: onnx.ModelProto, arrays: dict[str, Array], precision: Precision) -> None:
     """Bring a float32 model to `precision`, in place; `arrays` are its initializers that are not in `proto`.
 
     Raises:
@@ -41,8 +41,6 @@ def in_original(proto: onnx.ModelProto, arrays: dict[str, Array], precision: Pre
     for name, array in arrays.items():
         if array.dtype == np.float32:
             arrays[name] = _converted(array, name, precision.weights)
-    if wanted == TensorProto.BFLOAT16:
-        proto.opset_import[0].version = _BFLOAT16_OPSET
     for node in graph.node:
         _retype(node, wanted, precision.weights)
     before = _cast(graph, graph.input, _TYPES[precision.inputs], wanted, behind=False)

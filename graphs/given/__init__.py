@@ -1,0 +1,1 @@
+"""The way back of reading: a canonical model as the file that its user gave."""

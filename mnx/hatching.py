@@ -1,0 +1,37 @@
+"""How members are hatched: how they grow, and what is done to them behind their certificates."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from mnx.graphs.growth.growing import Style
+from mnx.graphs.growth.perturb import Perturbation
+
+
+@dataclass(frozen=True)
+class Hatching:
+    """How the members of a run are hatched.
+
+    Attributes:
+        split: how the copies of a channel share it.
+        fresh: the share of further channels that are new.
+        perturbation: what is done behind the certificate; nothing by default.
+    """
+
+    split: str = "random"
+    fresh: float = 0.0
+    perturbation: Perturbation = field(default_factory=Perturbation)
+
+    def style(self, seed: int) -> Style:
+        """How one member grows.
+
+        Raises:
+            GraphError: the split is unknown, or the share is none.
+        """
+        return Style(seed, self.split, self.fresh)
+
+    @property
+    def perturbed(self) -> dict[str, Any]:
+        """What a certificate says of the perturbation."""
+        return asdict(self.perturbation) if self.perturbation.changes else {}
