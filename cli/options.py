@@ -77,7 +77,7 @@ def data_options(function: F) -> F:
 
 
 def training_options(function: F) -> F:
-    """--epochs, --set, --device, --threads."""
+    """--epochs, --set, --fresh-momentum, --device, --threads."""
     return _all(
         click.option(
             "--epochs",
@@ -91,6 +91,11 @@ def training_options(function: F) -> F:
             multiple=True,
             metavar="KEY=VALUE",
             help="Set a key of the recipe (lr, batch, patience, anneal, weight_decay, ...); may be repeated.",
+        ),
+        click.option(
+            "--fresh-momentum",
+            is_flag=True,
+            help="Members begin with no momentum, not with their mother's; as --set carry=false.",
         ),
         click.option(
             "--device", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True, help="Where to train."
@@ -184,14 +189,15 @@ def quiet_option(function: F) -> F:
     return click.option("-q", "--quiet", is_flag=True, help="Show no progress.")(function)
 
 
-def recipe_settings(settings: Sequence[str], epochs: int | None) -> dict[str, str]:
-    """What --set and --epochs say, as the recipe's keys and texts.
+def recipe_settings(settings: Sequence[str], epochs: int | None, fresh_momentum: bool = False) -> dict[str, str]:
+    """What --set, --epochs and --fresh-momentum say, as the recipe's keys and texts.
 
     Raises:
         click.UsageError: a setting is not KEY=VALUE, or a key is given twice.
     """
     found: dict[str, str] = {}
     given = [*settings, *([f"epochs={epochs}"] if epochs is not None else [])]
+    given += ["carry=false"] if fresh_momentum else []
     for text in given:
         key, equals, value = text.partition("=")
         if not (equals and key.strip() and value.strip()):

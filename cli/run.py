@@ -57,6 +57,7 @@ def command(
     perturb_layers: str | None,
     epochs: int | None,
     settings: tuple[str, ...],
+    fresh_momentum: bool,
     device: str,
     threads: int | None,
     run: Path,
@@ -75,7 +76,7 @@ def command(
     """
     if tau is not None and clusters is not None:
         raise click.UsageError("--tau and --clusters exclude each other: give one")
-    folder, recipe = RunFolder(run), recipe_settings(settings, epochs)
+    folder, recipe = RunFolder(run), recipe_settings(settings, epochs, fresh_momentum)
     how = hatching(split, fresh, noise, perturb, perturb_layers)
     with progress(quiet) as events:
         session = begin(

@@ -35,6 +35,7 @@ def command(
     train_limit: int | None,
     epochs: int | None,
     settings: tuple[str, ...],
+    fresh_momentum: bool,
     device: str,
     threads: int | None,
     run: Path,
@@ -51,7 +52,7 @@ def command(
     Example:
       mnx train --data digits --epochs 20
     """
-    folder, recipe = RunFolder(run), recipe_settings(settings, epochs)
+    folder, recipe = RunFolder(run), recipe_settings(settings, epochs, fresh_momentum)
     with progress(quiet) as events:
         session = open_training(folder, events, data, train_limit, recipe, device, threads, force)
         stage, trained = train_next(session)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from functools import partial
 
 from mnx.graphs.errors import GraphError, NotPreserved
 from mnx.graphs.growth.growing import Style
@@ -54,8 +53,10 @@ def hatched(
     try:
         return hatch(mother, member, inputs, calibration, style.seed, style.split, style.fresh)
     except NotPreserved as error:
-        how = {"seed": style.seed, "split": style.split, "fresh": style.fresh}
-        again = partial(hatch, inputs=inputs, calibration=calibration, **how)
+
+        def again(one: Model, other: Model) -> Hatched:
+            return hatch(one, other, inputs, calibration, style.seed, style.split, style.fresh)
+
         step = _broken(mother, member, again)
         raise NotPreserved(f"{error}; the step that breaks it: {step.text}" if step else str(error)) from error
 

@@ -26,6 +26,7 @@ from mnx.graphs.mothers.carve import resized
 from mnx.graphs.mothers.mother import embed
 from mnx.graphs.onnx_file import read, to_proto
 from mnx.graphs.run import run
+from mnx.graphs.trees.centred import rigid
 from mnx.graphs.trees.describe import describe
 from mnx.graphs.trees.nameless import tree_of
 from mnx.graphs.trees.tree import Tree
@@ -181,12 +182,12 @@ def least(members: Sequence[Model]) -> Outline:
     Such widths are those of the first stage, or multiples of it.
     """
     structures = [describe(member) for member in members]
-    first = structures[0]
-    if not first.even:
+    first, averaged = structures[0], [rigid(each) for each in structures]
+    if not averaged[0]:
         return outline(first)
-    stages = [min(each.groups[group] for group in each.even) for each in structures]
+    stages = [min(each.groups[group] for group in groups) for each, groups in zip(structures, averaged, strict=True)]
     common = gcd(*stages)
-    widths = {g: n * common // stages[0] if g in first.even else n for g, n in first.groups.items()}
+    widths = {g: n * common // stages[0] if g in averaged[0] else n for g, n in first.groups.items()}
     return outline(describe(resized(members[0], first, widths)))
 
 

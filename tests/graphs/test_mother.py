@@ -242,9 +242,9 @@ def test_concat_sums_narrow_part_by_part() -> None:
     assert linear_shapes(mother) == [(3, 2, 3, 3), (1, 3, 1, 1), (2, 3, 3, 3), (3, 3)]
 
 
-def test_a_full_gate_ties_what_it_multiplies_to_a_gate_of_one_channel() -> None:
+def test_gates_that_would_narrow_what_they_multiply_are_left_out() -> None:
     members = [gated("one", 5, 1), gated("full", 4, 4)]
-    assert linear_shapes(planned(members)[1]) == [(1, 2, 3, 3), (1, 1, 1, 1), (3, 1)]
+    assert linear_shapes(planned(members)[1]) == [(4, 2, 3, 3), (3, 4)]
     check_that_every_member_embeds(members)
 
 

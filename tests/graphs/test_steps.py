@@ -13,6 +13,7 @@ from strategies import examples, families, outline, planned, trained
 
 from mnx.graphs.errors import GraphError, NotPreserved
 from mnx.graphs.growth import growing
+from mnx.graphs.growth.growing import Style
 from mnx.graphs.growth.grown import grown, hatched
 from mnx.graphs.growth.hatch import hatch
 from mnx.graphs.growth.steps import Step, after, broken_step, steps_of
@@ -156,10 +157,10 @@ BROKEN: dict[str, tuple[str, Callable[[Any], Any], tuple[Model, Model], str]] = 
 def test_the_step_of_a_broken_rule_is_named(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     attribute, breaking, (small, member), words = BROKEN[name]
     mother = trained(small)
-    assert hatched(mother, member, batches(mother), "real", 0).certificate.passed
+    assert hatched(mother, member, batches(mother), "real", Style()).certificate.passed
     monkeypatch.setattr(growing, attribute, breaking(getattr(growing, attribute)))
     with pytest.raises(NotPreserved, match=rf"does not compute the function of.*the step that breaks it: {words}"):
-        hatched(mother, member, batches(mother), "real", 0)
+        hatched(mother, member, batches(mother), "real", Style())
 
 
 def test_a_growth_by_request_names_the_step_too(monkeypatch: pytest.MonkeyPatch) -> None:

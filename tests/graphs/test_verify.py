@@ -141,6 +141,9 @@ def test_certificates_are_written_as_plain_json() -> None:
         "precision": "float32",
         "seed": None,
         "split": "",
+        "fresh": 0.0,
+        "perturbed": {},
+        "changes": [],
         "inputs": [{"name": "real", "examples": 16, "made": ""}],
         "modes": ["eval"],
         "checks": [

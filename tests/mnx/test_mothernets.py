@@ -200,13 +200,13 @@ def test_a_member_that_is_hatched_needs_its_file_no_more(hatched: Session, tmp_p
 
 def test_a_member_that_is_not_preserved_is_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     session = opened(planned(tmp_path))
-    grow = growing.grow
+    result = growing.result
 
     def broken(*arguments: object) -> object:
-        model, *rest = grow(*arguments)  # type: ignore[arg-type]
+        model, *rest = result(*arguments)  # type: ignore[arg-type]
         return model.with_weights({"head.bias": model.weights["head.bias"] + np.float32(0.01)}), *rest
 
-    monkeypatch.setattr(growing, "grow", broken)
+    monkeypatch.setattr(growing, "result", broken)
     with pytest.raises(NotPreserved, match=r"P64 does not compute the function of cluster1.*nothing was written"):
         hatch_members(session, untrained=True)
     assert not (session.run.path / "members").exists()

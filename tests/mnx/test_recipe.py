@@ -38,6 +38,7 @@ LEGAL: dict[str, list[Any]] = {
     "anneal": [0, 59],
     "warmup": [0],
     "nesterov": [False],
+    "carry": [False],
     "momentum": [0.1, 0.99],
     "weight_decay": [0.0, 0.5],
     "clip_norm": [0.0, 1e9],
@@ -54,7 +55,7 @@ def pairs(values: dict[str, list[Any]]) -> list[tuple[str, Any]]:
 def test_every_key_is_tried_here() -> None:
     keys = {field.name for field in dataclasses.fields(Recipe)}
     assert set(LEGAL) == keys
-    assert set(ILLEGAL) == set(RANGES) == keys - {"nesterov"}
+    assert set(ILLEGAL) == set(RANGES) == keys - {"nesterov", "carry"}
 
 
 @pytest.mark.parametrize(("key", "value"), pairs(ILLEGAL))
