@@ -13,7 +13,7 @@ from mnx.graphs.growth.growing import Growing, Style, inserted, missing_bias
 from mnx.graphs.growth.maps import random_of, reordering
 from mnx.graphs.model import Attribute, Model
 from mnx.graphs.mothers.matching import How
-from mnx.graphs.mothers.mother import embed
+from mnx.graphs.mothers.mother import embed, embedded
 from mnx.graphs.ops.axes import Axis
 from mnx.graphs.run import Batch
 from mnx.graphs.trees.describe import describe
@@ -106,9 +106,8 @@ def begun(mother: Model, member: Model, calibration: Batch, style: Style) -> Gro
     Raises:
         GraphError: the member cannot be grown from this mother.
     """
-    ours, theirs = describe(_single(mother)), describe(member)
-    alignment, found = embed(ours, theirs)
-    return Growing(mother, ours, member, theirs, alignment, found, calibration, style)
+    known = embedded(describe(_single(mother)), describe(member))
+    return Growing(mother, known.mother, member, known.member, known.alignment, known.found, calibration, style)
 
 
 def _single(model: Model) -> Model:

@@ -19,7 +19,7 @@ from mnx.graphs.mothers.carve import carve, drawn
 from mnx.graphs.mothers.correspondence import Correspondence
 from mnx.graphs.mothers.kernels import Window, window
 from mnx.graphs.mothers.matching import How
-from mnx.graphs.mothers.mother import embed
+from mnx.graphs.mothers.mother import embedded
 from mnx.graphs.trees.describe import describe
 from mnx.graphs.trees.structure import Op, Structure, ops_of
 
@@ -42,6 +42,7 @@ class Step:
         widths: channel group of the member -> its width where the step is not done.
         windows: Conv of the member -> its kernel window where the step is not done.
         follows: channel group of a layer in code -> the one that stands in its place where the step is not done.
+        wide: whether the groups are those of the network with heads free in width.
     """
 
     kind: str
@@ -55,6 +56,7 @@ class Step:
     widths: Mapping[int, int] = field(default_factory=dict)
     windows: Mapping[str, Window] = field(default_factory=dict)
     follows: Mapping[int, int] = field(default_factory=dict)
+    wide: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """Plain data."""
@@ -74,7 +76,8 @@ def steps_of(mother: Structure, member: Structure) -> tuple[Step, ...]:
     Raises:
         GraphError: the member cannot be grown from this mother; the message says why.
     """
-    alignment, found = embed(mother, member)
+    known = embedded(mother, member)
+    member, alignment, found = known.member, known.alignment, known.found
     passages = alignment.passages[1]
     room = {
         group: width * (passages[group].copies if group in passages else 1) for group, width in found.carried.items()
@@ -98,6 +101,7 @@ def after(member: Model, structure: Structure, steps: Sequence[Step], count: int
         count: how many are done.
     """
     undone = steps[count:]
+    structure = structure.wide if structure.wide is not None and any(step.wide for step in steps) else structure
     narrow = {group: width for step in reversed(undone) for group, width in step.widths.items()}
     widths = {**structure.groups, **narrow}
     for step in undone:
@@ -220,4 +224,5 @@ def _widened(member: Structure, group: int, old: int) -> Step:
     layers = [op.name for op in ops if has_layer((op,))] or [op.name for op in ops]
     tied = ", tied together," if len(layers) > 1 else ""
     text = f"widen {listed(layers)}{tied} from {old} to {new} {channels}"
-    return Step("widen", text, tuple(op.name for op in ops), (old,), (new,), widths={group: old})
+    names, wide = tuple(op.name for op in ops), bool(member.products)
+    return Step("widen", text, names, (old,), (new,), widths={group: old}, wide=wide)
