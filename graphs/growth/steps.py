@@ -42,7 +42,7 @@ class Step:
         widths: channel group of the member -> its width where the step is not done.
         windows: Conv of the member -> its kernel window where the step is not done.
         follows: channel group of a layer in code -> the one that stands in its place where the step is not done.
-        wide: whether the groups are those of the network with heads free in width.
+        free: 'wide' or 'whole' where the groups are those of that form of the structure.
     """
 
     kind: str
@@ -56,7 +56,7 @@ class Step:
     widths: Mapping[int, int] = field(default_factory=dict)
     windows: Mapping[str, Window] = field(default_factory=dict)
     follows: Mapping[int, int] = field(default_factory=dict)
-    wide: bool = False
+    free: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """Plain data."""
@@ -77,18 +77,20 @@ def steps_of(mother: Structure, member: Structure) -> tuple[Step, ...]:
         GraphError: the member cannot be grown from this mother; the message says why.
     """
     known = embedded(mother, member)
+    free = {id(member.wide): "wide", id(member.whole): "whole"}.get(id(known.member), "")
     member, alignment, found = known.member, known.alignment, known.found
     passages = alignment.passages[1]
     room = {
         group: width * (passages[group].copies if group in passages else 1) for group, width in found.carried.items()
     }
     widened = {group: width for group, width in room.items() if 0 < width < member.groups[group]}
-    return (
+    steps = (
         *_enlarged(alignment),
         *_inserted(alignment, member, found),
         *map(_branch, alignment.branches_right),
         *(_widened(member, group, width) for group, width in sorted(widened.items())),
     )
+    return tuple(replace(step, free=free) for step in steps)
 
 
 def after(member: Model, structure: Structure, steps: Sequence[Step], count: int) -> Model:
@@ -101,7 +103,7 @@ def after(member: Model, structure: Structure, steps: Sequence[Step], count: int
         count: how many are done.
     """
     undone = steps[count:]
-    structure = structure.wide if structure.wide is not None and any(step.wide for step in steps) else structure
+    structure = next((getattr(structure, step.free) for step in steps if step.free), structure)
     narrow = {group: width for step in reversed(undone) for group, width in step.widths.items()}
     widths = {**structure.groups, **narrow}
     for step in undone:
@@ -224,5 +226,4 @@ def _widened(member: Structure, group: int, old: int) -> Step:
     layers = [op.name for op in ops if has_layer((op,))] or [op.name for op in ops]
     tied = ", tied together," if len(layers) > 1 else ""
     text = f"widen {listed(layers)}{tied} from {old} to {new} {channels}"
-    names, wide = tuple(op.name for op in ops), bool(member.products)
-    return Step("widen", text, names, (old,), (new,), widths={group: old}, wide=wide)
+    return Step("widen", text, tuple(op.name for op in ops), (old,), (new,), widths={group: old})

@@ -40,11 +40,12 @@ def common(mother: Member, member: Structure) -> Member:
     model, structure = mother
     if structure is member or _embedding(structure, member) is not None:
         return mother
-    if not _heads_differ(structure, member):
+    pairs = _variants(structure, member)
+    if len(pairs) == 1:
         return _smaller(model, structure, member)
     found: list[Member] = []
     errors: list[GraphError] = []
-    for left, right in _variants(structure, member):
+    for left, right in pairs:
         try:
             found.append(_smaller(model, left, right))
         except GraphError as error:
@@ -63,16 +64,18 @@ def _smaller(model: Model, structure: Structure, member: Structure) -> Member:
 
 
 def _variants(left: Structure, right: Structure) -> list[tuple[Structure, Structure]]:
-    """Two networks with heads free in number, and with heads free in width where both have some."""
-    wide = [(left.wide, right.wide)] if left.wide is not None and right.wide is not None else []
-    return [(left, right), *wide]
+    """Two networks with heads free in number and blocks in width, and with what else is free where these differ."""
+    found = [(left, right)]
+    if left.wide is not None and right.wide is not None and _heads(left.wide) != _heads(right.wide):
+        found.append((left.wide, right.wide))
+    if left.whole is not None and right.whole is not None and left.blocks != right.blocks:
+        found.append((left.whole, right.whole))
+    return found
 
 
-def _heads_differ(left: Structure, right: Structure) -> bool:
-    """Whether the heads of two networks have other widths."""
-    if left.wide is None or right.wide is None:
-        return False
-    return {left.wide.groups[g] for g in left.wide.dotted} != {right.wide.groups[g] for g in right.wide.dotted}
+def _heads(wide: Structure) -> set[int]:
+    """The widths of heads."""
+    return {wide.groups[group] for group in wide.dotted}
 
 
 def size(structure: Structure) -> tuple[int, int]:

@@ -65,12 +65,14 @@ class Ties:
 
     `choices` says of splits by their place which of the possible axes stays free; see `retry`. Of those it does not
     name it is the first, or the last with `last`. `products` are the nodes that multiply two computed values whose
-    inner axis stays free.
+    inner axis stays free. With `whole`, blocks of channels (grouped convolutions, GroupNormalization) grow in number,
+    else in width.
     """
 
     choices: Mapping[str, int] = field(default_factory=dict)
     last: bool = False
     products: frozenset[str] = frozenset()
+    whole: bool = False
     sizes: dict[int, int] = field(default_factory=dict)
     _bound: dict[int, Axis] = field(default_factory=dict)
     _splits: dict[str, tuple[Axis, int]] = field(default_factory=dict)

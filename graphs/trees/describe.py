@@ -34,7 +34,9 @@ def describe(model: Model) -> Structure:
     reading = _Reading(model, flow_of(model), shapes(model, BATCH))
     structure = reading.structure(Ties)
     multiplying = products(list(structure.ops()))
-    return replace(structure, wide=reading.wide(frozenset(multiplying))) if multiplying else structure
+    wide = reading.wide(frozenset(multiplying)) if multiplying else None
+    whole = reading.structure(partial(Ties, whole=True)) if structure.blocks else None
+    return replace(structure, wide=wide, whole=whole)
 
 
 class _Reading:
@@ -116,7 +118,7 @@ def _tied_ops(model: Model, flow: Flow, known: Mapping[str, Shape], ties: Ties) 
         ops[node.name] = Op(
             site=site,
             rule=rule,
-            matching=_matching(node, site, rule, flow),
+            matching=_matching(node, site, rule, flow, ties.whole),
             parameters=_parameters(node, site, rule, model, axes),
             operands=operands,
             reads=reads,
@@ -187,10 +189,14 @@ def _parameters(node: Node, site: Site, rule: Rule, model: Model, axes: Mapping[
     return tuple(found)
 
 
-def _matching(node: Node, site: Site, rule: Rule, flow: Flow) -> tuple[tuple[str, Attribute], ...]:
-    attributes = ((key, node.attributes.get(key, default)) for key, default in rule.matching.items())
+def _matching(node: Node, site: Site, rule: Rule, flow: Flow, whole: bool) -> tuple[tuple[str, Attribute], ...]:
+    counts = rule.counts if whole else ()
+    attributes = (
+        (key, node.attributes.get(key, default)) for key, default in rule.matching.items() if key not in counts
+    )
+    signature = rule.whole_signature if whole and rule.whole_signature is not None else rule.signature
     context = ((f"input {i}", flow.context[name]) for i, name in enumerate(node.inputs) if name in flow.context)
-    return (*attributes, *rule.signature(site), *context)
+    return (*attributes, *signature(site), *context)
 
 
 def _resolved(op: Op, ties: Ties, numbers: dict[int, int]) -> Op:

@@ -135,6 +135,7 @@ class Structure:
         input_value: the name of that value.
         ports: the model's inputs.
         wide: the same network with its heads free in width instead of number, None where it has none such.
+        whole: the same network with its blocks of channels free in number instead of width, None likewise.
         products: the nodes that multiply queries and keys, where the width of their heads is free.
     """
 
@@ -145,6 +146,7 @@ class Structure:
     input_value: str
     ports: tuple[Port, ...]
     wide: Structure | None = None
+    whole: Structure | None = None
     products: tuple[str, ...] = ()
 
     def ops(self) -> Iterator[Op]:
@@ -165,8 +167,16 @@ class Structure:
             for op in self.ops()
             for axis in op.rule.even(op.site)
             for part in op.operands[0][axis]
-            if part.group is not None
+            if part.group is not None and op.rule.averaged(op.site, part)
         )
+
+    @property
+    def blocks(self) -> frozenset[int]:
+        """How many blocks of channels grouped convolutions and normalisations have."""
+        counted = [op for op in self.ops() if op.rule.whole_signature is not None]
+        groups = [op.site.node.integer("num_groups" if op.rule.counts else "group", 1) for op in counted]
+        shared = zip(groups, counted, strict=True)
+        return frozenset(count for count, op in shared if count > 1 and count != op.site.shapes[0][1])
 
     @property
     def dotted(self) -> frozenset[int]:
