@@ -179,6 +179,26 @@ def drift_rows(spec: str, mothers: Mapping[tuple[str, int], Model]) -> list[str]
     return rows
 
 
+def exactness_rows(spec: str, mothers: Mapping[tuple[str, int], Model]) -> list[str]:
+    """How far each candidate is from the mother before its first step, on a fresh batch of training examples."""
+    families = list(dict.fromkeys(family for family, _ in mothers))
+    head = ("candidate", *(f"{family}, {mode}" for family, mode in product(families, ("eval mode", "training mode"))))
+    rows = [row(head), row(["---"] * len(head))]
+    for name, candidate in CANDIDATES.items():
+        cells = [name]
+        for family in families:
+            mother, data = mothers[family, 0], load(spec, 0)
+            x = data.x_train[-Recipe.batch :]
+            count = len(data.x_train) if candidate.all_data else CALIBRATION
+            member = member_of(mother, family, 4, 0, data, count)
+            net = Network(member, inserted_norms(member), candidate, Recipe(), 0)
+            for in_batch, logits in ((False, net.evaluate(x)), (True, net.train_logits(x))):
+                expected = next(iter(run(mother, x, batch_statistics=in_batch).values()))
+                cells.append(f"{difference(expected, logits).largest:.1e}")
+        rows.append(row(cells))
+    return rows
+
+
 def training_rows(results: Sequence[Result]) -> list[str]:
     head = ["family", "mother's epochs", "inserted", "epochs", "candidate", *(f"loss at {mark}" for mark in MARKS)]
     head += ["validation error", "test error", "test error against today", "n"]
@@ -249,6 +269,8 @@ def main() -> None:
         f"    {' '.join(['python benchmarks/inserted_norms.py', *sys.argv[1:]])}",
         "## Drift in training mode",
         "\n".join(drift_rows(options.data, mothers)),
+        f"Largest difference before the first step, 4 layers inserted, one fresh batch of {Recipe.batch}, seed 0:",
+        "\n".join(exactness_rows(options.data, mothers)),
         "## Training",
         "\n".join(training_rows(results)),
         f"Folding or releasing changes no test logit by more than {max(r.folding for r in results):.1e}.",

@@ -190,6 +190,11 @@ class Network:
             parts = [self._forward(torch.from_numpy(x[at : at + size]), None) for at in range(0, len(x), size)]
         return np.asarray(torch.cat(parts))
 
+    def train_logits(self, x: Array) -> Array:
+        """Logits in training mode before the first step; running statistics move."""
+        with torch.no_grad():
+            return np.asarray(self._forward(torch.from_numpy(x), 0.0))
+
     def finished(self, calibration: Array) -> Model:
         """The network in its own architecture, equal to this one in eval mode."""
         for norm in self.norms.values():
