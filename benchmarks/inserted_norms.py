@@ -208,7 +208,8 @@ def training_rows(results: Sequence[Result]) -> list[str]:
         found = [result for result in results if replace(result.task, seed=0) == key]
         against = [today[at] - r.test for r in found if (at := replace(r.task, candidate="")) in today]
         cells = [key.family, key.mother_epochs, key.inserted, key.epochs, key.candidate or "the mother, trained on"]
-        cells += [spread([result.losses[place] for result in found], 3) for place in range(len(MARKS))]
+        marks = zip(*(result.losses for result in found), strict=True)
+        cells += [spread(losses, 3) for losses in marks] + [""] * (len(MARKS) - len(found[0].losses))
         cells += [spread([100 - r.validation for r in found], 2), spread([100 - r.test for r in found], 2)]
         rows.append(row([*cells, spread(against, 2) if against else "", len(found)]))
     return rows
