@@ -10,6 +10,7 @@ from mnx.errors import MnxError
 from mnx.graphs import onnx_file
 from mnx.graphs.certificate import Certificate
 from mnx.graphs.growth.grown import hatched as hatch_or_name_step
+from mnx.graphs.growth.moments import moments
 from mnx.graphs.growth.perturb import perturbed
 from mnx.graphs.model import Array, Model
 from mnx.graphs.probes import Probe
@@ -76,7 +77,7 @@ def _hatch(session: Session, mother: _Mother, member: PlannedMember, how: Hatchi
     result = perturbed(hatched.model, how.perturbation, seed)
     notes = onnx_file.write(result, run.start_file("members", member.name), form="working")
     digest = file_hash(run.start_file("members", member.name))
-    run.write_momentum("members", member.name, hatched.growing.moments(mother.momentum), digest)
+    run.write_momentum("members", member.name, moments(hatched.growing, mother.momentum), digest)
     certificate = dataclasses.replace(
         hatched.certificate,
         made={name: probe.made for name, probe in mother.probes.items()},
