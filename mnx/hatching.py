@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from mnx.graphs.certificate import Certificate
 from mnx.graphs.growth.growing import Style
 from mnx.graphs.growth.perturb import Perturbation
 
@@ -30,6 +31,20 @@ class Hatching:
             GraphError: the split is unknown, or the share is none.
         """
         return Style(seed, self.split, self.fresh)
+
+    @classmethod
+    def of(cls, certificate: Certificate) -> Hatching:
+        """How a member was hatched."""
+        return cls(certificate.split, certificate.fresh, Perturbation(**certificate.perturbed))
+
+    def alike(self, other: Hatching) -> bool:
+        """Whether both hatch the same."""
+        return (self.split, self.fresh, self.perturbed) == (other.split, other.fresh, other.perturbed)
+
+    @property
+    def text(self) -> str:
+        """In words."""
+        return f"split {self.split}, fresh {self.fresh:g}, perturbed {self.perturbed or 'not at all'}"
 
     @property
     def perturbed(self) -> dict[str, Any]:

@@ -87,7 +87,8 @@ def begin(
     """
     _check_baseline(compare)
     proposal = propose(paths, run, events, tau, clusters, seed, force, counted)
-    chosen = chosen_recipe(settings(run) if proposal.standing else {}, recipe or {})
+    drop = proposal.standing and _may_drop_momentum(run, proposal.plan)
+    chosen = chosen_recipe(settings(run) if proposal.standing else {}, recipe or {}, drop)
     planned = None if proposal.standing else proposal.plan
     session = open_session(run, events, data, train_limit, chosen, device, threads, plan=planned)
     if not (proposal.standing and _finished(run, proposal.plan, compare)):
@@ -118,7 +119,7 @@ def open_training(
     """
     plan = run.plan()
     afresh = force and _stage(run, plan) == "mothers"
-    chosen = chosen_recipe({} if afresh else settings(run), recipe or {})
+    chosen = chosen_recipe({} if afresh else settings(run), recipe or {}, force or _may_drop_momentum(run, plan))
     session = open_session(run, events, data, train_limit, chosen, device, threads, plan=plan if afresh else None)
     _ready(session, device)
     if force:
@@ -268,6 +269,12 @@ def _stage(run: RunFolder, plan: Plan) -> str:
 
 def _untrained(run: RunFolder, plan: Plan, stage: str) -> list[str]:
     return [name for name in networks(plan, stage) if run.training(stage, name) is None]
+
+
+def _may_drop_momentum(run: RunFolder, plan: Plan) -> bool:
+    """Whether members may still begin without momentum: the mothers are trained, and no member is in training."""
+    begun = any(run.begun("members", name) for name in networks(plan, "members"))
+    return not begun and not _untrained(run, plan, "mothers")
 
 
 def _mothers(run: RunFolder, plan: Plan) -> set[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 from zlib import crc32
@@ -95,12 +95,13 @@ def open_session(
     return Session(run, plan, loaded, recipe, make, events.to(run.events_file), spec, limit)
 
 
-def chosen_recipe(known: Mapping[str, Any], given: Mapping[str, str]) -> Recipe:
+def chosen_recipe(known: Mapping[str, Any], given: Mapping[str, str], drop_momentum: bool = False) -> Recipe:
     """A run's recipe: what is given on top of the default; once it has trained, the one it was trained with.
 
     Args:
         known: the run's `settings`.
         given: recipe keys as text.
+        drop_momentum: whether carry = false may still be given, because no member is in training yet.
 
     Raises:
         MnxError: a key or value is not legal, or not the one that the run was trained with.
@@ -109,6 +110,8 @@ def chosen_recipe(known: Mapping[str, Any], given: Mapping[str, str]) -> Recipe:
     if not known:
         return wanted
     kept = read_recipe({key: str(value) for key, value in known["recipe"].items()})
+    if drop_momentum and "carry" in given and not wanted.carry:
+        kept = replace(kept, carry=False)
     for key in given:
         if getattr(wanted, key) != getattr(kept, key):
             raise MnxError(
@@ -124,8 +127,15 @@ def settings(run: RunFolder) -> dict[str, Any]:
 
 
 def keep_settings(session: Session) -> None:
-    """Write down data and recipe of a run at its first training, with the scaling that users of the models need."""
-    if not settings(session.run):
+    """Write down data and recipe of a run at its first training, with the scaling that users of the models need.
+
+    Later only `carry` may change, before the first member is trained (see `chosen_recipe`).
+    """
+    known = settings(session.run)
+    if known and known["recipe"].get("carry", True) != session.recipe.carry:
+        known["recipe"]["carry"] = session.recipe.carry
+        session.run.write_json(session.run.settings_file, known)
+    if not known:
         document = {
             "data": _lasting(session.spec),
             "train_limit": session.train_limit,

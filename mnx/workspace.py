@@ -114,7 +114,13 @@ class RunFolder:
         path = self.momentum_file(stage, name)
         if not path.exists():
             return {}
-        arrays, record = checkpoint.load(path)
+        try:
+            arrays, record = checkpoint.load(path)
+        except MnxError:
+            raise MnxError(
+                f"the momentum {path} cannot be read: delete it, and training goes on without; or make it again with "
+                f"'mnx {'train' if stage == 'mothers' else 'hatch'} --force -o {self.path}'"
+            ) from None
         return arrays if record.get("network") == network else {}
 
     def write_momentum(self, stage: str, name: str, arrays: Mapping[str, Array], network: str) -> None:
@@ -180,6 +186,10 @@ class RunFolder:
         self.write_json(folder / "training.json", document)
         (folder / "checkpoint.npz").unlink(missing_ok=True)
         return problem
+
+    def begun(self, stage: str, name: str) -> bool:
+        """Whether the training of a network has begun, or ended."""
+        return any((self.folder(stage, name) / file).exists() for file in ("checkpoint.npz", "training.json"))
 
     def forget_training(self, stage: str, name: str) -> None:
         """Remove a network's training, finished or not; its start file stays."""

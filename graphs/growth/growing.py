@@ -143,7 +143,7 @@ class Growing:
                 values = dict(zero(op))
                 found |= {p.name: values[p.slot].astype(self.precision) for p in op.parameters}
         found |= self._behind(found)
-        return found | self._exchanged(found)
+        return found | self.exchanged(found)
 
     @property
     def veiled(self) -> frozenset[str]:
@@ -151,24 +151,33 @@ class Growing:
         exchanges = [insertion.exchange for insertion in self.alignment.only_right if insertion.exchange]
         return frozenset().union(*(exchange.veiled for exchange in exchanges))
 
-    def _exchanged(self, weights: Mapping[str, Array]) -> dict[str, Array]:
-        """The parameters that neighbours of inserted gates and normalisations take over, in order of insertion."""
+    def exchanged(self, values: Mapping[str, Array], power: int = 1, plain: float = 1.0) -> dict[str, Array]:
+        """What neighbours of inserted gates and normalisations take over, in order of insertion.
+
+        Args:
+            values: by the member's parameter; where some are missing, they are left out.
+            power: of the factor that a neighbour's parameters are multiplied by.
+            plain: the scale of a normalisation that has handed on its own.
+        """
         ops = {op.name: op for op in self.member.ops()}
-        known = dict(weights)
+        known = dict(values)
         for insertion in self.alignment.only_right:
             exchange = insertion.exchange
             if exchange is None:
                 continue
             for name in (exchange.rows, *exchange.columns):
+                kinds = _ROWS if name == exchange.rows else (Kind.WEIGHT,)
                 for parameter in ops[name].parameters if name else ():
-                    if parameter.kind in (_ROWS if name == exchange.rows else (Kind.WEIGHT,)):
-                        known[parameter.name] = known[parameter.name] * self.precision.type(exchange.factor)
+                    if parameter.kind in kinds and parameter.name in known:
+                        known[parameter.name] = known[parameter.name] * self.precision.type(exchange.factor**power)
             if exchange.source and isinstance(insertion.unit, Op):
                 old = {parameter.slot: parameter for parameter in ops[exchange.source].parameters}
                 for parameter in insertion.unit.parameters:
-                    plain = float(parameter.kind is Kind.SCALE)
-                    known[parameter.name] = known[old[parameter.slot].name]
-                    known[old[parameter.slot].name] = np.full(parameter.shape, plain, self.precision)
+                    source = old[parameter.slot].name
+                    if source in known:
+                        known[parameter.name] = known[source]
+                        value = plain if parameter.kind is Kind.SCALE else 0.0
+                        known[source] = np.full(parameter.shape, value, self.precision)
         return known
 
     def matched(self) -> dict[str, Array]:
@@ -179,35 +188,8 @@ class Growing:
             found |= self.parameters(right, values, window(left))
         return found
 
-    def moments(self, values: Mapping[str, Array]) -> dict[str, Array]:
-        """What an optimiser keeps of every parameter (moving sums of gradients, or of their squares), grown.
-
-        Repeated channels have their old one's, fresh ones and new taps of kernels 0, as all that the mother does not
-        have: in code a gradient is another.
-
-        Args:
-            values: by the mother's parameter; those she does not name are left out.
-        """
-        found: dict[str, Array] = {}
-        for left, right in self.alignment.matches:
-            theirs = {parameter.slot: parameter for parameter in right.parameters}
-            for mine in left.parameters:
-                if mine.name in values and mine.slot in theirs:
-                    found[theirs[mine.slot].name] = self._moment(
-                        right, theirs[mine.slot], values[mine.name], window(left)
-                    )
-        return found
-
-    def _moment(self, op: Op, parameter: Parameter, value: Array, small: Window | None) -> Array:
-        if any(self._coded(axis) for axis in parameter.axes):
-            return np.zeros(parameter.shape, self.precision)
-        value = self._placed(op, parameter, value, small)
-        for axis, role in enumerate(parameter.roles):
-            if role in (Role.PRODUCE, Role.CONTRACT):
-                value = taken(value, axis, self.axis(parameter.axes[axis]))
-        return np.ascontiguousarray(value, dtype=self.precision)
-
-    def _placed(self, op: Op, parameter: Parameter, value: Array, small: Window | None) -> Array:
+    def in_kernel(self, op: Op, parameter: Parameter, value: Array, small: Window | None) -> Array:
+        """What the mother has for a parameter, where its op's kernel holds hers; zeros around."""
         full = window(op)
         if full is None or small is None or value.ndim < 2:
             return value
@@ -239,7 +221,7 @@ class Growing:
     def _parameter(self, op: Op, parameter: Parameter, value: Array | None, small: Window | None) -> Array:
         if value is None:
             return np.zeros(parameter.shape, dtype=self.precision)
-        value = self._placed(op, parameter, value, small)
+        value = self.in_kernel(op, parameter, value, small)
         for axis, role in enumerate(parameter.roles):
             if role is Role.PRODUCE:
                 value = self._rows(op, parameter, value, axis)
@@ -249,9 +231,11 @@ class Growing:
         return np.ascontiguousarray(value, dtype=self.precision)
 
     def _rows(self, op: Op, parameter: Parameter, value: Array, axis: int) -> Array:
-        for group in self._coded(parameter.axes[axis]):
+        for group in self.coded(parameter.axes[axis]):
             code = self.codes[group]
-            if op.name in (code.passage.linear, *code.passage.coding) or value.shape[axis] < self._old(parameter, axis):
+            if op.name in (code.passage.linear, *code.passage.coding) or value.shape[axis] < self.old_width(
+                parameter, axis
+            ):
                 entries, marks = self._doubled(parameter.axes[axis], group)
                 front = coded_rows(op, parameter, np.moveaxis(value, axis, 0), code, entries, marks)
                 value = np.moveaxis(front, 0, axis)
@@ -277,7 +261,7 @@ class Growing:
         return np.broadcast_to(row, shape)
 
     def _columns(self, op: Op, parameter: Parameter, value: Array, axis: int) -> Array:
-        for group in self._coded(parameter.axes[axis]):
+        for group in self.coded(parameter.axes[axis]):
             entries, marks = self._doubled(parameter.axes[axis], group)
             front = decoded_columns(np.moveaxis(value, axis, 0), self.codes[group], entries, marks)
             value = np.moveaxis(front, 0, axis)
@@ -299,10 +283,12 @@ class Growing:
             result[tuple(inside)] = self._fresh(op, parameter, result, axis)[tuple(inside)]
         return result
 
-    def _coded(self, axis: Axis) -> list[int]:
+    def coded(self, axis: Axis) -> list[int]:
+        """The groups of an axis that are in code."""
         return [group for group in self.codes if any(part.group == group for part in axis)]
 
-    def _old(self, parameter: Parameter, axis: int) -> int:
+    def old_width(self, parameter: Parameter, axis: int) -> int:
+        """How wide an axis of a member's parameter is in the mother."""
         return width_of(parameter.axes[axis], self.old)
 
     def _doubled(self, axis: Axis, group: int) -> tuple[GrowthMap, GrowthMap]:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from mnx.errors import MnxError
 from mnx.graphs import onnx_file
 from mnx.graphs.certificate import Certificate
 from mnx.graphs.growth.grown import hatched as hatch_or_name_step
+from mnx.graphs.growth.moments import moments
 from mnx.graphs.growth.perturb import perturbed
 from mnx.graphs.model import Array, Model
 from mnx.graphs.probes import Probe
@@ -36,10 +37,11 @@ def hatch_members(
     Args:
         session: the call.
         untrained: hatch from the carved mother, for a look at the result before any training.
-        hatching: how.
+        hatching: how; None for as those that are hatched, or by default where none is.
 
     Raises:
-        MnxError: a mother is not trained, or a member's file is gone or has changed since it was planned.
+        MnxError: a mother is not trained, a member's file is gone or has changed since it was planned, or members are
+            hatched in another way.
         NotPreserved: a certificate failed; nothing was written for that member.
     """
     if not untrained:
@@ -50,10 +52,7 @@ def hatch_members(
                     "first, or look at untrained members with --untrained"
                 )
     waiting = [member for member in session.plan.members if not _is_hatched(session, member, untrained)]
-    if hatching is not None:
-        for member in session.plan.members:
-            if member not in waiting:
-                _require_alike(session, member, hatching)
+    how = _way(session, [member.name for member in session.plan.members if member not in waiting], hatching)
     for member in waiting:
         _require_unchanged(member)
     found: dict[str, Certificate] = {}
@@ -62,7 +61,7 @@ def hatch_members(
         if member.cluster not in mothers:
             mothers = {member.cluster: _mother(session, member.cluster, untrained)}
         session.events.tick("hatch", network=member.name, done=number, total=len(waiting))
-        found[member.name] = _hatch(session, mothers[member.cluster], member, hatching or Hatching())
+        found[member.name] = _hatch(session, mothers[member.cluster], member, how)
     return found
 
 
@@ -76,7 +75,7 @@ def _hatch(session: Session, mother: _Mother, member: PlannedMember, how: Hatchi
     result = perturbed(hatched.model, how.perturbation, seed)
     notes = onnx_file.write(result, run.start_file("members", member.name), form="working")
     digest = file_hash(run.start_file("members", member.name))
-    run.write_momentum("members", member.name, hatched.growing.moments(mother.momentum), digest)
+    run.write_momentum("members", member.name, moments(hatched.growing, mother.momentum), digest)
     certificate = dataclasses.replace(
         hatched.certificate,
         made={name: probe.made for name, probe in mother.probes.items()},
@@ -92,14 +91,17 @@ def _hatch(session: Session, mother: _Mother, member: PlannedMember, how: Hatchi
     return certificate
 
 
-def _require_alike(session: Session, member: PlannedMember, how: Hatching) -> None:
-    certificate = session.run.certificate(member.name)
-    stands = (certificate.split, certificate.fresh, dict(certificate.perturbed))
-    if stands != (how.split, how.fresh, how.perturbed):
-        raise MnxError(
-            f"{member.name} is hatched already, in another way (split {stands[0]}, fresh {stands[1]:g}, perturbed "
-            f"{stands[2] or 'not at all'}): hatch again with 'mnx hatch --force', or leave these options out"
-        )
+def _way(session: Session, names: Sequence[str], asked: Hatching | None) -> Hatching:
+    """How to hatch, beside the members that are hatched already: all in one way."""
+    for name in names:
+        stands = Hatching.of(session.run.certificate(name))
+        asked = asked or stands
+        if not asked.alike(stands):
+            raise MnxError(
+                f"{name} is hatched already, in another way ({stands.text}; now {asked.text}): hatch all again with "
+                f"'mnx hatch --force -o {session.run.path}' and the options that you want, or leave them out"
+            )
+    return asked or Hatching()
 
 
 def _is_hatched(session: Session, member: PlannedMember, untrained: bool) -> bool:

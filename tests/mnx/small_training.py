@@ -12,6 +12,7 @@ from mnx.data.scaling import Scaling
 from mnx.events import Events
 from mnx.graphs.builder import Builder
 from mnx.graphs.model import Array, Model, Port
+from mnx.graphs.parameters import parameters
 from mnx.graphs.zoo.mlp import mlp
 from mnx.graphs.zoo.vgg import vgg
 from mnx.train.engines import engine
@@ -77,14 +78,24 @@ def separable(n: int = 80, seed: int = 0, scale: float = 1.0) -> Dataset:
     return Dataset("clouds", *train, *validation, *test, CLASSES, scaling, f"clouds-{n}-{seed}-{scale}")
 
 
-def job(model: Model, folder: Path, seed: int = 5, fresh: bool = True, anneal: bool = True) -> Job:
-    """The training of one network as a member."""
-    return Job("members", model.name, model, folder, seed, fresh, anneal)
+def job(
+    model: Model, folder: Path, seed: int = 5, fresh: bool = True, anneal: bool = True, momentum: float = 0.0
+) -> Job:
+    """The training of one network as a member, whose momentum deviates by so much at the start."""
+    random = np.random.default_rng(seed)
+    kept = {
+        name: random.normal(0, momentum, model.weights[name].shape).astype(np.float32)
+        for name, kind in parameters(model).items()
+        if kind.trained and momentum
+    }
+    return Job("members", model.name, model, folder, seed, fresh, anneal, kept)
 
 
-def train_in(folder: Path, model: Model, recipe: Recipe = RECIPE, events: Events | None = None) -> Trained:
+def train_in(
+    folder: Path, model: Model, recipe: Recipe = RECIPE, events: Events | None = None, momentum: float = 0.0
+) -> Trained:
     """Train a network on `separable` data, with its checkpoint in `folder`."""
-    return train(job(model, folder), separable(), recipe, make, events or Events())
+    return train(job(model, folder, momentum=momentum), separable(), recipe, make, events or Events())
 
 
 def same_bits(one: Mapping[str, Array], other: Mapping[str, Array]) -> bool:

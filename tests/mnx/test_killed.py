@@ -29,6 +29,7 @@ from pathlib import Path
 
 import small_training
 from mnx.graphs import onnx_file
+from mnx.train import checkpoint
 from mnx.train.recipe import Recipe
 
 folder, epochs, deadly = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
@@ -44,10 +45,12 @@ def counted(descriptor):
 os.fsync = counted
 print("ready", flush=True)
 recipe = Recipe(lr=0.1, batch=16, epochs=epochs, patience=epochs)
-trained = small_training.train_in(folder, small_training.with_norm(), recipe)
+trained = small_training.train_in(folder, small_training.with_norm(), recipe, momentum=float(sys.argv[4]))
 onnx_file.write(trained.model, folder / "trained.onnx")
+checkpoint.save(folder / "momentum.npz", trained.momentum, {})
 """
-"""A training that kills itself when it flushes a file or folder for the n-th time; 0 for never."""
+"""A training that kills itself when it flushes a file or folder for the n-th time; 0 for never. It begins with momentum
+that deviates by the last argument."""
 
 RUN = """
 import sys
@@ -100,36 +103,38 @@ def killed_until_done(kills: int, most: float, program: str, *arguments: object)
 
 
 def networks(folder: Path) -> dict[str, str]:
+    """Every network below a folder, and every momentum, by the hash of its file."""
     return {
         str(path.relative_to(folder)): file_hash(path)
-        for path in folder.rglob("*.onnx")
+        for path in [*folder.rglob("*.onnx"), *folder.rglob("momentum.npz")]
         if not path.name.startswith(".")
     }
 
 
 @pytest.mark.slow
-def test_a_training_that_is_killed_at_random_moments_ends_with_the_same_bits(tmp_path: Path) -> None:
-    most = seconds_of(TRAINING, tmp_path / "whole", EPOCHS, 0)
-    assert killed_until_done(6, most / 3, TRAINING, tmp_path / "parts", EPOCHS, 0) > 0
-    whole, parts = (onnx_file.read(tmp_path / name / "trained.onnx") for name in ("whole", "parts"))
-    assert same_bits(whole.weights, parts.weights)
-    assert same_bits(train_in(tmp_path / "here", with_norm(), LONG).model.weights, parts.weights)
+@pytest.mark.parametrize("momentum", [0.0, 0.1])
+def test_a_training_that_is_killed_at_random_moments_ends_with_the_same_bits(momentum: float, tmp_path: Path) -> None:
+    most = seconds_of(TRAINING, tmp_path / "whole", EPOCHS, 0, momentum)
+    assert killed_until_done(6, most / 3, TRAINING, tmp_path / "parts", EPOCHS, 0, momentum) > 0
+    assert networks(tmp_path / "parts") == networks(tmp_path / "whole")
+    parts = onnx_file.read(tmp_path / "parts" / "trained.onnx")
+    assert same_bits(train_in(tmp_path / "here", with_norm(), LONG, momentum=momentum).model.weights, parts.weights)
 
 
 @pytest.mark.slow
 def test_a_kill_while_a_checkpoint_is_written_leaves_nothing_that_hinders(tmp_path: Path) -> None:
-    assert ended(started(TRAINING, tmp_path / "whole", 6, 0)) == 0
+    assert ended(started(TRAINING, tmp_path / "whole", 6, 0, 0.1)) == 0
     folder = tmp_path / "parts"
     # a checkpoint is flushed, renamed, and its folder flushed: call 1 dies before the rename, call 2 after it
     for deadly, epochs_done in ((1, 0), (2, 1), (1, 1), (2, 2), (4, 4)):
-        assert ended(started(TRAINING, folder, 6, deadly)) == -signal.SIGKILL
+        assert ended(started(TRAINING, folder, 6, deadly, 0.1)) == -signal.SIGKILL
         path = folder / "checkpoint.npz"
         assert epochs_done == (len(checkpoint.load(path)[1]["history"]) if path.exists() else 0)
     temporary = list(folder.glob(".checkpoint.*.npz"))
     assert len(temporary) == 2
     for path in temporary:
         path.write_bytes(path.read_bytes()[:50])
-    assert ended(started(TRAINING, folder, 6, 0)) == 0
+    assert ended(started(TRAINING, folder, 6, 0, 0.1)) == 0
     assert networks(folder) == networks(tmp_path / "whole")
 
 
@@ -141,6 +146,7 @@ def test_a_run_that_is_killed_at_random_moments_ends_with_the_same_bytes(tmp_pat
     most = seconds_of(RUN, tmp_path / "whole")
     assert killed_until_done(6, most / 3, RUN, tmp_path / "parts") > 0
     assert networks(tmp_path / "parts") == networks(tmp_path / "whole")
+    assert len(list((tmp_path / "parts").rglob("momentum.npz"))) == 1 + len(NAMES)
     before = contents(tmp_path / "parts")
     run_all(opened(RunFolder(tmp_path / "parts")))
     assert contents(tmp_path / "parts") == before
