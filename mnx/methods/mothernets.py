@@ -13,6 +13,7 @@ from mnx.graphs.growth.grown import hatched as hatch_or_name_step
 from mnx.graphs.growth.perturb import perturbed
 from mnx.graphs.model import Array, Model
 from mnx.graphs.probes import Probe
+from mnx.graphs.verify import Answers
 from mnx.hatching import Hatching
 from mnx.plan import PlannedMember
 from mnx.session import Session, calibration_inputs, train_network
@@ -70,8 +71,8 @@ def _hatch(session: Session, mother: _Mother, member: PlannedMember, how: Hatchi
     """Hatch one member and write it; its certificate goes first and comes last."""
     run, seed = session.run, session.plan.seed
     batches = {name: probe.batch for name, probe in mother.probes.items()}
-    style = how.style(seed)
-    hatched = hatch_or_name_step(mother.model, onnx_file.read(Path(member.path)), batches, mother.calibration, style)
+    style, model = how.style(seed), onnx_file.read(Path(member.path))
+    hatched = hatch_or_name_step(mother.model, model, batches, mother.calibration, style, mother.answers)
     run.certificate_file(member.name).unlink(missing_ok=True)
     result = perturbed(hatched.model, how.perturbation, seed)
     notes = onnx_file.write(result, run.start_file("members", member.name), form="working")
@@ -127,13 +128,16 @@ def train_members(session: Session) -> list[str]:
 
 @dataclasses.dataclass(frozen=True)
 class _Mother:
-    """A mother, her file's hash, what her members are compared with her on, and her momentum by parameter."""
+    """A mother, her file's hash, what her members are compared with her on, her momentum by parameter, and what she
+    answers, which is the same for all of them.
+    """
 
     model: Model
     sha256: str
     probes: Mapping[str, Probe]
     calibration: str
     momentum: Mapping[str, Array]
+    answers: Answers
 
 
 def _mother(session: Session, cluster: str, untrained: bool) -> _Mother:
@@ -142,7 +146,8 @@ def _mother(session: Session, cluster: str, untrained: bool) -> _Mother:
     probes, calibration = calibration_inputs(session, model)
     carried = session.recipe.carry and not untrained
     momentum = session.run.momentum("mothers", cluster, digest) if carried else {}
-    return _Mother(model, digest, probes, calibration, momentum)
+    answers = Answers(model, {name: probe.batch for name, probe in probes.items()})
+    return _Mother(model, digest, probes, calibration, momentum, answers)
 
 
 def _mother_file(session: Session, cluster: str, untrained: bool) -> Path:
