@@ -34,6 +34,8 @@ def hatch_members(
 ) -> dict[str, Certificate]:
     """Hatch every member that is not hatched yet from the mother as she stands; returns the new certificates.
 
+    One cluster after the other, so that each mother is read, and asked what she computes, once.
+
     Args:
         session: the call.
         untrained: hatch from the carved mother, for a look at the result before any training.
@@ -50,7 +52,10 @@ def hatch_members(
                     f"the mother of {cluster.name} is not trained: run 'mnx train --data D -o {session.run.path}' "
                     "first, or look at untrained members with --untrained"
                 )
-    waiting = [member for member in session.plan.members if not _is_hatched(session, member, untrained)]
+    hashes = {
+        cluster.name: file_hash(_mother_file(session, cluster.name, untrained)) for cluster in session.plan.clusters
+    }
+    waiting = [m for m in session.plan.members if session.run.hatched_from(m.name) != hashes[m.cluster]]
     if hatching is not None:
         for member in session.plan.members:
             if member not in waiting:
@@ -58,13 +63,15 @@ def hatch_members(
     for member in waiting:
         _require_unchanged(member)
     found: dict[str, Certificate] = {}
-    mothers: dict[str, _Mother] = {}
-    for number, member in enumerate(waiting, start=1):
-        if member.cluster not in mothers:
-            mothers = {member.cluster: _mother(session, member.cluster, untrained)}
-        session.events.tick("hatch", network=member.name, done=number, total=len(waiting))
-        found[member.name] = _hatch(session, mothers[member.cluster], member, hatching or Hatching())
-    return found
+    for cluster in session.plan.clusters:
+        children = [member for member in waiting if member.cluster == cluster.name]
+        if not children:
+            continue
+        mother = _mother(session, cluster.name, untrained)
+        for member in children:
+            session.events.tick("hatch", network=member.name, done=len(found) + 1, total=len(waiting))
+            found[member.name] = _hatch(session, mother, member, hatching or Hatching())
+    return {member.name: found[member.name] for member in waiting}
 
 
 def _hatch(session: Session, mother: _Mother, member: PlannedMember, how: Hatching) -> Certificate:
@@ -101,10 +108,6 @@ def _require_alike(session: Session, member: PlannedMember, how: Hatching) -> No
             f"{member.name} is hatched already, in another way (split {stands[0]}, fresh {stands[1]:g}, perturbed "
             f"{stands[2] or 'not at all'}): hatch again with 'mnx hatch --force', or leave these options out"
         )
-
-
-def _is_hatched(session: Session, member: PlannedMember, untrained: bool) -> bool:
-    return session.run.hatched_from(member.name) == file_hash(_mother_file(session, member.cluster, untrained))
 
 
 def train_members(session: Session) -> list[str]:
