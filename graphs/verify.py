@@ -53,6 +53,23 @@ class Same:
     maps: tuple[GrowthMap | None, ...]
 
 
+class Answers:
+    """What a model computes on named batches, each computed when it is first asked for.
+
+    Members of one mother are compared with the same answers of hers.
+    """
+
+    def __init__(self, model: Model, inputs: Mapping[str, Batch]) -> None:
+        self._model, self._inputs = model, inputs
+        self._known: dict[tuple[str, str], Array] = {}
+
+    def logits(self, inputs: str, mode: str) -> Array:
+        """As `logits`, of a batch by name."""
+        if (inputs, mode) not in self._known:
+            self._known[inputs, mode] = logits(self._model, self._inputs[inputs], mode)
+        return self._known[inputs, mode]
+
+
 def difference(reference: Array, other: Array, tolerance: float | None = None) -> Difference:
     """Compare two arrays; those of different shapes are infinitely far apart, never broadcast.
 
@@ -139,6 +156,7 @@ def certify(
     exact_modes: bool,
     same: Sequence[Same],
     reordered: Callable[[], Model] | None = None,
+    answers: Answers | None = None,
 ) -> Certificate:
     """Compare a member with its mother in eval mode and with batch statistics.
 
@@ -151,6 +169,7 @@ def certify(
             inserted; otherwise they must on the calibration batch and the drift on the others is only reported.
         same: which values must repeat which, in execution order, to name the op that broke the function.
         reordered: gives the mother with her channels in another order, to measure rounding.
+        answers: the mother's on these inputs, where they are kept for further members.
 
     Raises:
         GraphError: there is nothing to compare on: a batch without examples, or no batch.
@@ -163,12 +182,13 @@ def certify(
             f"{f'the {empty[0]} inputs hold no example' if empty else 'no inputs are given'}; give at least one example"
         )
     normalised = any(node.op == "BatchNormalization" for model in (mother, member) for node in model.nodes)
+    answers = answers or Answers(mother, inputs)
     checks = []
     for name, batch in inputs.items():
         for mode in (EVAL, STATISTICS) if normalised else (EVAL,):
             binding = mode == EVAL or exact_modes or name == calibration
             again = in_float64(mother, batch, mode) if name == EXTREME else _in_order(reordered, batch, mode)
-            a, b = (logits(model, batch, mode) for model in (mother, member))
+            a, b = answers.logits(name, mode), logits(member, batch, mode)
             checks.append(compared(name, mode, a, b, binding, again))
             if checks[-1].binding and not checks[-1].difference.passed:
                 raise NotPreserved(_complaint(mother, member, batch, checks[-1], same))

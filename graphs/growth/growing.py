@@ -12,7 +12,16 @@ import numpy as np
 from mnx.graphs.errors import GraphError
 from mnx.graphs.growth.codes import Code, code_of, coded_rows, constant_behind, decoded_columns, doubled
 from mnx.graphs.growth.insert import Statistics, channel_statistics, identity, zero
-from mnx.graphs.growth.maps import GrowthMap, axis_map, growth_map, map_with_means, random_of, taken
+from mnx.graphs.growth.maps import (
+    GrowthMap,
+    axis_map,
+    growth_map,
+    is_same,
+    map_with_means,
+    random_of,
+    run_length,
+    taken,
+)
 from mnx.graphs.growth.means import Means
 from mnx.graphs.growth.queries import Queries
 from mnx.graphs.growth.shares import copied, placed, shared
@@ -245,7 +254,7 @@ class Growing:
     def _repeated(self, op: Op, parameter: Parameter, value: Array, axis: int, growth: GrowthMap) -> Array:
         """Rows by their map: those of old channels repeated, means, and fresh ones."""
         if (growth < value.shape[axis]).all():
-            return np.take(value, growth, axis=axis)
+            return taken(value, axis, growth)
         if (mean := self.means.group_of(parameter.axes[axis])) is not None:
             scaled = self.means.scaled(op, parameter, value, mean)
             return taken(scaled, axis, growth, self._at_mean(op, parameter, value, axis))
@@ -266,22 +275,33 @@ class Growing:
             front = decoded_columns(np.moveaxis(value, axis, 0), self.codes[group], entries, marks)
             value = np.moveaxis(front, 0, axis)
         growth = self.axis(parameter.axes[axis])
-        shape = list(value.shape)
-        shape[axis] = len(growth)
-        result = np.empty(shape, value.dtype)
-        random = random_of(self.style.seed, self.member.name, parameter.name)
-        equal = self.style.split == "equal" or parameter.kind is not Kind.WEIGHT
-        scale = None if equal else _UNIT * self._scale(op, parameter, value)
-        sharing = len(copied(growth))
-        for block in blocks(value, axis):
-            part = value[block]
-            draws = None if scale is None else _drawn(random, part, axis, sharing, scale[_slices(scale, block)])
-            result[block] = shared(part, axis, growth, draws)
+        if is_same(growth, value.shape[axis]):
+            return value
+        result = self._shares(op, parameter, value, axis, growth)
         if self.means.group_of(parameter.axes[axis]) is not None and op.name in self.means.centred.settled:
             inside: list[slice | Array] = [slice(None)] * result.ndim
             inside[axis] = np.flatnonzero(growth >= value.shape[axis])
             result[tuple(inside)] = self._fresh(op, parameter, result, axis)[tuple(inside)]
         return result
+
+    def _shares(self, op: Op, parameter: Parameter, value: Array, axis: int, growth: GrowthMap) -> Array:
+        """The columns split among their copies, part by part, where neighbours go together as runs."""
+        run = run_length(growth, value.shape[axis]) if axis else 1
+        inside = (run,) if run > 1 else ()
+        before, old, behind = value.shape[:axis], value.shape[axis], value.shape[axis + 1 :]
+        runs, parts = growth[::run] // run, value.reshape(*before, old // run, *inside, *behind)
+        result = np.empty((*before, len(runs), *inside, *behind), value.dtype)
+        random = random_of(self.style.seed, self.member.name, parameter.name)
+        equal = self.style.split == "equal" or parameter.kind is not Kind.WEIGHT
+        scale = None if equal else _UNIT * self._scale(op, parameter, value)
+        if scale is not None and inside:
+            scale = np.expand_dims(scale, axis)
+        sharing = len(copied(runs))
+        for block in blocks(parts, axis):
+            part = parts[block]
+            draws = None if scale is None else _drawn(random, part, axis, sharing, scale[_slices(scale, block)])
+            result[block] = shared(part, axis, runs, draws)
+        return result.reshape(*before, len(growth), *behind)
 
     def coded(self, axis: Axis) -> list[int]:
         """The groups of an axis that are in code."""
@@ -310,7 +330,10 @@ class Growing:
         """
         start = sqrt(2.0 / fan_in(op, parameter))
         rows = tuple(axis for axis, role in enumerate(parameter.roles) if role is not Role.PRODUCE)
-        size = np.sqrt(np.mean(np.square(value), axis=rows, keepdims=True, dtype=np.float64))
+        axis = next((axis for axis in range(2) if axis not in rows), 0)
+        parts = [value[block] for block in blocks(value, 1 - axis)] if axis not in rows else [value]
+        squares = [np.mean(np.square(part), axis=rows, keepdims=True, dtype=np.float64) for part in parts]
+        size = np.sqrt(np.concatenate(squares, axis=axis))
         return np.asarray(np.clip(size, 1e-3 * start, start), dtype=np.float32)
 
     def _decoding(self, op: Op, values: Mapping[int, Array]) -> Mapping[int, Array]:

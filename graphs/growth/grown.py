@@ -13,6 +13,7 @@ from mnx.graphs.growth.target import target
 from mnx.graphs.model import Model
 from mnx.graphs.probes import RANDOM, probes
 from mnx.graphs.run import Batch
+from mnx.graphs.verify import Answers
 
 
 def grown(
@@ -48,10 +49,11 @@ def hatched(
     inputs: Mapping[str, Batch],
     calibration: str,
     style: Style,
+    answers: Answers | None = None,
 ) -> Hatched:
     """As `hatch`, but where the certificate fails the message also names the step of the growth that broke it."""
     try:
-        return hatch(mother, member, inputs, calibration, style.seed, style.split, style.fresh)
+        return hatch(mother, member, inputs, calibration, style.seed, style.split, style.fresh, answers)
     except NotPreserved as error:
 
         def again(one: Model, other: Model) -> Hatched:

@@ -18,7 +18,7 @@ from mnx.graphs.ops.axes import Axis
 from mnx.graphs.run import Batch
 from mnx.graphs.trees.describe import describe
 from mnx.graphs.trees.structure import BATCH
-from mnx.graphs.verify import Same, certify
+from mnx.graphs.verify import Answers, Same, certify
 
 _REPEATING = (How.IDENTITY, How.JOIN, How.VEILED, How.HANDED)
 
@@ -40,6 +40,7 @@ def hatch(
     seed: int,
     split: str = "random",
     fresh: float = 0.0,
+    answers: Answers | None = None,
 ) -> Hatched:
     """Give a member's graph its mother's function.
 
@@ -52,6 +53,7 @@ def hatch(
         seed: of the growth maps and shares, with the member's name.
         split: one of `growing.SPLITS`.
         fresh: see `growing.Style`.
+        answers: the mother's on these inputs, where they are kept for further members.
 
     Raises:
         GraphError: the member cannot be grown from this mother, or `split` or `fresh` are no legal ones.
@@ -60,7 +62,8 @@ def hatch(
     growing = begun(mother, member, inputs[calibration], Style(seed, split, fresh))
     grown, same, exact_modes = result(growing)
     again = partial(reordered, mother, inputs[calibration], seed)
-    return Hatched(grown, certify(mother, grown, inputs, calibration, exact_modes, same, again), growing)
+    certificate = certify(mother, grown, inputs, calibration, exact_modes, same, again, answers)
+    return Hatched(grown, certificate, growing)
 
 
 def reordered(mother: Model, calibration: Batch, seed: int) -> Model:

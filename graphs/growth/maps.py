@@ -85,8 +85,22 @@ def axis_map(axis: Axis, maps: Mapping[int, GrowthMap], widths: Mapping[int, int
     return np.concatenate(pieces).astype(np.int64)
 
 
+def is_same(growth: GrowthMap, old: int) -> bool:
+    """Whether a map of an axis of width `old` leaves it as it is."""
+    return len(growth) == old and bool((growth == np.arange(old)).all())
+
+
+def run_length(growth: GrowthMap, old: int) -> int:
+    """How many neighbours a map of an axis of width `old` moves together: every run begins at a multiple of it.
+
+    Behind a Flatten these are the places of a channel. A map is read by runs as `growth[::n] // n`.
+    """
+    starts = np.flatnonzero(np.diff(growth, prepend=-2) != 1)
+    return int(np.gcd.reduce([old, len(growth), *starts, *growth[starts]]))
+
+
 def taken(value: Array, axis: int, growth: GrowthMap, fresh: Array | float = 0.0) -> Array:
-    """A value along a grown axis: old entries repeated by the map.
+    """A value along a grown axis: old entries repeated by the map; the value itself where the map changes nothing.
 
     Args:
         value: the old value.
@@ -96,6 +110,8 @@ def taken(value: Array, axis: int, growth: GrowthMap, fresh: Array | float = 0.0
             take the first one's.
     """
     old = value.shape[axis]
+    if is_same(growth, old):
+        return value
     known = growth < old
     if known.all():
         return np.take(value, growth, axis=axis)

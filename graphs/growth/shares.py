@@ -58,21 +58,20 @@ def shared(weight: Array, axis: int, growth: GrowthMap, draws: Array | None) -> 
     start = 0
     for copies in _sharing(growth):
         first, *others = copies.channels
-        whole = np.take(result, first, axis=axis)
-        size = len(first)
+        whole, size = taken(weight, axis, growth[first]), len(first)
         if draws is None:
-            shares = [whole / weight.dtype.type(copies.count)] * copies.count
+            shares = [whole / weight.dtype.type(copies.count)] * len(others)
         else:
             places = range(start, start + copies.count * size, size)
             own = [draws[_along(draws.ndim, axis, slice(place, place + size))] for place in places]
-            excess = (sum(own[1:], own[0]) - whole) / weight.dtype.type(copies.count)
-            shares = [one - excess for one in own]
+            excess = sum(own[1:], own[0]) - whole
+            excess /= weight.dtype.type(copies.count)
+            shares = [one - excess for one in own[1:]]
             start += copies.count * size
-        rest = whole
-        for channels, share in zip(others, shares[1:], strict=True):
+        for channels, share in zip(others, shares, strict=True):
             result[_along(result.ndim, axis, channels)] = share
-            rest = rest - share
-        result[_along(result.ndim, axis, first)] = rest
+            whole = whole - share
+        result[_along(result.ndim, axis, first)] = whole
     return result
 
 

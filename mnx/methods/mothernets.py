@@ -14,6 +14,7 @@ from mnx.graphs.growth.moments import moments
 from mnx.graphs.growth.perturb import perturbed
 from mnx.graphs.model import Array, Model
 from mnx.graphs.probes import Probe
+from mnx.graphs.verify import Answers
 from mnx.hatching import Hatching
 from mnx.plan import PlannedMember
 from mnx.session import Session, calibration_inputs, train_network
@@ -34,6 +35,8 @@ def hatch_members(
 ) -> dict[str, Certificate]:
     """Hatch every member that is not hatched yet from the mother as she stands; returns the new certificates.
 
+    One cluster after the other, so that each mother is read, and asked what she computes, once.
+
     Args:
         session: the call.
         untrained: hatch from the carved mother, for a look at the result before any training.
@@ -51,26 +54,31 @@ def hatch_members(
                     f"the mother of {cluster.name} is not trained: run 'mnx train --data D -o {session.run.path}' "
                     "first, or look at untrained members with --untrained"
                 )
-    waiting = [member for member in session.plan.members if not _is_hatched(session, member, untrained)]
+    hashes = {
+        cluster.name: file_hash(_mother_file(session, cluster.name, untrained)) for cluster in session.plan.clusters
+    }
+    waiting = [m for m in session.plan.members if session.run.hatched_from(m.name) != hashes[m.cluster]]
     how = _way(session, [member.name for member in session.plan.members if member not in waiting], hatching)
     for member in waiting:
         _require_unchanged(member)
     found: dict[str, Certificate] = {}
-    mothers: dict[str, _Mother] = {}
-    for number, member in enumerate(waiting, start=1):
-        if member.cluster not in mothers:
-            mothers = {member.cluster: _mother(session, member.cluster, untrained)}
-        session.events.tick("hatch", network=member.name, done=number, total=len(waiting))
-        found[member.name] = _hatch(session, mothers[member.cluster], member, how)
-    return found
+    for cluster in session.plan.clusters:
+        children = [member for member in waiting if member.cluster == cluster.name]
+        if not children:
+            continue
+        mother = _mother(session, cluster.name, untrained)
+        for member in children:
+            session.events.tick("hatch", network=member.name, done=len(found) + 1, total=len(waiting))
+            found[member.name] = _hatch(session, mother, member, how)
+    return {member.name: found[member.name] for member in waiting}
 
 
 def _hatch(session: Session, mother: _Mother, member: PlannedMember, how: Hatching) -> Certificate:
     """Hatch one member and write it; its certificate goes first and comes last."""
     run, seed = session.run, session.plan.seed
     batches = {name: probe.batch for name, probe in mother.probes.items()}
-    style = how.style(seed)
-    hatched = hatch_or_name_step(mother.model, onnx_file.read(Path(member.path)), batches, mother.calibration, style)
+    style, model = how.style(seed), onnx_file.read(Path(member.path))
+    hatched = hatch_or_name_step(mother.model, model, batches, mother.calibration, style, mother.answers)
     run.certificate_file(member.name).unlink(missing_ok=True)
     result = perturbed(hatched.model, how.perturbation, seed)
     notes = onnx_file.write(result, run.start_file("members", member.name), form="working")
@@ -104,10 +112,6 @@ def _way(session: Session, names: Sequence[str], asked: Hatching | None) -> Hatc
     return asked or Hatching()
 
 
-def _is_hatched(session: Session, member: PlannedMember, untrained: bool) -> bool:
-    return session.run.hatched_from(member.name) == file_hash(_mother_file(session, member.cluster, untrained))
-
-
 def train_members(session: Session) -> list[str]:
     """Train every hatched member that is not trained yet; returns their names.
 
@@ -129,13 +133,16 @@ def train_members(session: Session) -> list[str]:
 
 @dataclasses.dataclass(frozen=True)
 class _Mother:
-    """A mother, her file's hash, what her members are compared with her on, and her momentum by parameter."""
+    """A mother, her file's hash, what her members are compared with her on, her momentum by parameter, and what she
+    answers, which is the same for all of them.
+    """
 
     model: Model
     sha256: str
     probes: Mapping[str, Probe]
     calibration: str
     momentum: Mapping[str, Array]
+    answers: Answers
 
 
 def _mother(session: Session, cluster: str, untrained: bool) -> _Mother:
@@ -144,7 +151,8 @@ def _mother(session: Session, cluster: str, untrained: bool) -> _Mother:
     probes, calibration = calibration_inputs(session, model)
     carried = session.recipe.carry and not untrained
     momentum = session.run.momentum("mothers", cluster, digest) if carried else {}
-    return _Mother(model, digest, probes, calibration, momentum)
+    answers = Answers(model, {name: probe.batch for name, probe in probes.items()})
+    return _Mother(model, digest, probes, calibration, momentum, answers)
 
 
 def _mother_file(session: Session, cluster: str, untrained: bool) -> Path:

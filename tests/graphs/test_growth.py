@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from strategies import Array, examples
 
 from mnx.graphs.growth.insert import channel_statistics, identity, zero
-from mnx.graphs.growth.maps import axis_map, growth_map, random_of
+from mnx.graphs.growth.maps import axis_map, growth_map, random_of, run_length, taken
 from mnx.graphs.growth.shares import copied, placed, shared
 from mnx.graphs.ops.axes import Axis, Part, fixed
 from mnx.graphs.trees.describe import describe
@@ -62,6 +62,28 @@ def test_the_map_of_an_axis_leads_every_new_element_to_its_old_one(
     new = labels([list(maps[group]) for group in range(len(parts))])
     growth = axis_map(axis, maps, {group: width[0] for group, (width, _, _) in enumerate(parts)})
     assert [old[place] for place in growth] == new
+
+
+@given(st.lists(st.tuples(widths, st.integers(1, 3), st.integers(1, 4)), min_size=1, max_size=3), st.booleans())
+@examples(60)
+def test_a_map_read_by_runs_leads_to_the_same_entries(
+    parts: list[tuple[tuple[int, int], int, int]], fresh: bool
+) -> None:
+    axis: Axis = tuple(Part(group, outer, inner) for group, (_, outer, inner) in enumerate(parts))
+    maps = {g: growth_map(*width, random_of(0, f"{g}"), float(fresh)) for g, (width, _, _) in enumerate(parts)}
+    growth = axis_map(axis, maps, {group: width[0] for group, (width, _, _) in enumerate(parts)})
+    old = sum(width[0] * outer * inner for width, outer, inner in parts)
+    run, value = run_length(growth, old), np.arange(2.0 * old).reshape(2, old)
+    if len(parts) == 1 and len(maps[0]) > 2:
+        assert run % parts[0][2] == 0
+    by_runs = taken(value.reshape(2, -1, run), 1, growth[::run] // run)
+    np.testing.assert_array_equal(by_runs.reshape(2, -1), taken(value, 1, growth))
+
+
+def test_what_no_map_changes_is_not_copied() -> None:
+    value = np.ones((3, 2))
+    assert taken(value, 0, np.arange(3)) is value
+    assert taken(value, 0, np.array([0, 2, 1])) is not value
 
 
 def sums_over_copies(shares: Array, growth: Array, old: int) -> Array:

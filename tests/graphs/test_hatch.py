@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from strategies import Array, batch_for, ensembles, examples, planned, trained
 
+from mnx.graphs import verify
 from mnx.graphs.errors import GraphError, NotPreserved
 from mnx.graphs.growth.growing import SPLITS, Style
 from mnx.graphs.growth.hatch import Hatched, grow, hatch, reordered
@@ -20,7 +22,7 @@ from mnx.graphs.onnx_file import read, write
 from mnx.graphs.run import run
 from mnx.graphs.shapes import shapes
 from mnx.graphs.trees.describe import describe
-from mnx.graphs.verify import difference
+from mnx.graphs.verify import Answers, difference
 from mnx.graphs.zoo.mlp import mlp
 from mnx.graphs.zoo.resnet import resnet
 from mnx.graphs.zoo.vgg import vgg
@@ -298,3 +300,29 @@ def test_a_bias_is_taken_up_by_the_normalisation_behind_it(monkeypatch: pytest.M
     monkeypatch.setattr("mnx.graphs.growth.growing.Growing._behind", lambda *_: {})
     with pytest.raises(NotPreserved):
         hatched_of(mother, members[1])
+
+
+def test_a_mother_answers_once_for_all_her_members(monkeypatch: pytest.MonkeyPatch) -> None:
+    members = [mlp(f"p{width}", 4, (width,), 3, batch_norm=True) for width in (5, 7, 9)]
+    mother = trained(planned(members)[0])
+    batches, asked = batches_for(mother), []
+    logits_of = verify.logits
+
+    def counted(model: Model, *rest: Any) -> Array:
+        asked.append(model.name)
+        return logits_of(model, *rest)
+
+    monkeypatch.setattr(verify, "logits", counted)
+    answers = Answers(mother, batches)
+    alone = [hatched_of(mother, member).certificate for member in members]
+    asked.clear()
+    kept = [hatch(mother, member, batches, "real", 0, answers=answers).certificate for member in members]
+    assert kept == alone
+    assert asked.count(mother.name) == 2 * len(batches)
+
+
+def test_the_answers_of_another_mother_are_no_proof() -> None:
+    mother, member = trained(mlp("m", 4, (5,), 3)), mlp("n", 4, (7,), 3)
+    batches = batches_for(mother)
+    with pytest.raises(NotPreserved, match="n does not compute the function of m"):
+        hatch(mother, member, batches, "real", 0, answers=Answers(trained(mother, 1), batches))
