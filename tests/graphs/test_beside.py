@@ -44,7 +44,7 @@ def test_a_further_layer_of_a_dense_block_makes_channels_of_its_own() -> None:
     st.lists(st.tuples(st.integers(1, 5), st.lists(st.integers(1, 4), min_size=1, max_size=4)), min_size=2, max_size=3),
     st.booleans(),
 )
-@examples(25)
+@examples(8)
 def test_dense_blocks_of_any_depth_share_a_mother(nets: list[tuple[int, list[int]]], new_first: bool) -> None:
     members = [dense(f"d{i}", stem, growth, new_first) for i, (stem, growth) in enumerate(nets)]
     mother = check_that_members_hatch(members)
@@ -53,7 +53,7 @@ def test_dense_blocks_of_any_depth_share_a_mother(nets: list[tuple[int, list[int
 
 
 @given(st.lists(st.tuples(st.integers(1, 5), st.lists(branches, min_size=1, max_size=2)), min_size=2, max_size=2))
-@examples(25)
+@examples(8)
 def test_concats_of_any_branches_share_a_mother(nets: list[tuple[int, list[list[tuple[int, int]]]]]) -> None:
     count = min(len(blocks) for _, blocks in nets)
     check_that_members_hatch([branched(f"c{i}", stem, blocks[:count]) for i, (stem, blocks) in enumerate(nets)])

@@ -93,7 +93,7 @@ def test_shifted_values_do_not_pass_zeros_around_an_image_nor_pairs_a_maximum() 
     st.sampled_from((*PAIRED, "Elu", "Tanh", "LeakyRelu")),
     st.integers(0, 9),
 )
-@examples(60)
+@examples(20)
 def test_perceptrons_with_a_mother_hatch(one: list[int], other: list[int], activation: str, seed: int) -> None:
     members = [perceptron("a", one, activation), perceptron("b", other, activation)]
     try:

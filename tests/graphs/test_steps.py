@@ -106,14 +106,14 @@ def check_intermediates(members: list[Model]) -> None:
 
 
 @given(members=families(3))
-@examples(20)
+@examples(8)
 def test_every_intermediate_is_a_network_that_hatches_exactly(members: list[Model]) -> None:
     check_intermediates(members)
 
 
 @pytest.mark.slow
 @given(members=families(4))
-@examples(150)
+@examples(60)
 def test_many_intermediates_are_networks_that_hatch_exactly(members: list[Model]) -> None:
     check_intermediates(members)
 
