@@ -1,6 +1,7 @@
 """Ops that take or add elements: Slice, Gather, Expand, Pad.
 
-The ends of a Slice and the target of an Expand embed widths and change with them.
+The ends of a Slice embed widths and change with them. The target of an Expand embeds none: in canonical form it has a 1
+for every axis that stays.
 """
 
 from __future__ import annotations
@@ -95,17 +96,6 @@ def _tie_expand(site: Site, axes: Sequence[Axes], ties: Ties) -> Axes:
         axes[0][place - offset] if place >= offset and site.shapes[0][place - offset] == size else fixed(size)
         for place, size in enumerate(site.outputs[0])
     )
-
-
-def _rewrite_expand(site: Site, widths: Widths) -> Rewritten:
-    target = site.constants[1]
-    if target is None:
-        return Rewritten()
-    sizes = [
-        1 if int(entry) == 1 else widths.of(axis)
-        for entry, axis in zip(target, widths.output[-len(target) :], strict=True)
-    ]
-    return Rewritten(constants={1: np.array(sizes, dtype=np.int64)})
 
 
 def _tie_pad(site: Site, axes: Sequence[Axes], ties: Ties) -> Axes:
@@ -208,7 +198,6 @@ EXPAND = Rule(
     tie=_tie_expand,
     slots={0: Slot(Kind.TABLE, (Role.PRODUCE,), operand=True)},
     range=_picked_range,
-    rewrite=_rewrite_expand,
     derived=(1,),
     doc="a class token for every example",
 )
