@@ -14,6 +14,7 @@ from mnx.graphs.growth.codes import Code, code_of, coded_rows, constant_behind, 
 from mnx.graphs.growth.insert import Statistics, channel_statistics, identity, zero
 from mnx.graphs.growth.maps import GrowthMap, axis_map, growth_map, map_with_means, random_of, taken
 from mnx.graphs.growth.means import Means
+from mnx.graphs.growth.queries import Queries
 from mnx.graphs.growth.shares import copied, placed, shared
 from mnx.graphs.model import Array, Model
 from mnx.graphs.mothers.alignment import Alignment, Place
@@ -101,6 +102,8 @@ class Growing:
             largest = self._largest(arriving[group]) if passage.kind == "small" else 1.0
             self.codes[group] = code_of(passage, largest, SMALL)
         self.means = Means(self.mother, self.member, self.alignment, self.found)
+        self.queries = Queries(self.ours, self.member, self.alignment)
+        self._dotted = self.member.dotted
         for group, width in self.found.carried.items():
             self.old[group] = width * (passages[group].copies if group in passages else 1)
             if group not in self.maps:
@@ -111,6 +114,8 @@ class Growing:
         random = random_of(self.style.seed, self.member.name, f"group {group}")
         if group in self.means.shares:
             return map_with_means(old, new, random)
+        if group in self._dotted:
+            return np.arange(new, dtype=np.int64)
         return growth_map(old, new, random, 0.0 if group in self.member.even else self.style.fresh)
 
     def axis(self, axis: Axis) -> GrowthMap:
@@ -250,7 +255,11 @@ class Growing:
                 entries, marks = self._doubled(parameter.axes[axis], group)
                 front = coded_rows(op, parameter, np.moveaxis(value, axis, 0), code, entries, marks)
                 value = np.moveaxis(front, 0, axis)
-        growth = self.axis(parameter.axes[axis])
+        growth, old = self.axis(parameter.axes[axis]), value.shape[axis]
+        return self.queries.row(op, parameter, self._repeated(op, parameter, value, axis, growth), axis, growth, old)
+
+    def _repeated(self, op: Op, parameter: Parameter, value: Array, axis: int, growth: GrowthMap) -> Array:
+        """Rows by their map: those of old channels repeated, means, and fresh ones."""
         if (growth < value.shape[axis]).all():
             return np.take(value, growth, axis=axis)
         if (mean := self.means.group_of(parameter.axes[axis])) is not None:

@@ -11,9 +11,9 @@ import numpy as np
 from mnx.graphs.certificate import Certificate
 from mnx.graphs.growth.growing import Growing, Style, inserted, missing_bias
 from mnx.graphs.growth.maps import random_of, reordering
-from mnx.graphs.model import Attribute, Model
+from mnx.graphs.model import Array, Attribute, Model, without_unused_weights
 from mnx.graphs.mothers.matching import How
-from mnx.graphs.mothers.mother import embed
+from mnx.graphs.mothers.mother import embed, embedded
 from mnx.graphs.ops.axes import Axis
 from mnx.graphs.run import Batch
 from mnx.graphs.trees.describe import describe
@@ -80,7 +80,9 @@ def grow(mother: Model, member: Model, calibration: Batch, style: Style) -> tupl
 def result(growing: Growing) -> tuple[Model, tuple[Same, ...], bool]:
     """What `grow` gives, of a growth that has begun."""
     exact = not any(op.op == "BatchNormalization" and how is How.IDENTITY for op, how, _ in inserted(growing.alignment))
-    grown = with_attributes(growing.model, growing.means.attributes()).with_weights(growing.weights())
+    means = growing.means
+    grown = with_epsilons(with_attributes(growing.model, means.attributes()), means.epsilons())
+    grown = grown.with_weights(growing.weights())
     return grown, tuple(repeats(growing)), exact
 
 
@@ -106,9 +108,28 @@ def begun(mother: Model, member: Model, calibration: Batch, style: Style) -> Gro
     Raises:
         GraphError: the member cannot be grown from this mother.
     """
-    ours, theirs = describe(_single(mother)), describe(member)
-    alignment, found = embed(ours, theirs)
-    return Growing(mother, ours, member, theirs, alignment, found, calibration, style)
+    known = embedded(describe(_single(mother)), describe(member))
+    return Growing(mother, known.mother, member, known.member, known.alignment, known.found, calibration, style)
+
+
+def with_epsilons(model: Model, epsilons: Mapping[str, Array]) -> Model:
+    """The model in which some nodes add another number, each its own, which its `changes` name."""
+    if not epsilons:
+        return model
+    nodes, weights, said = [], dict(model.weights), []
+    for node in model.nodes:
+        if node.name in epsilons:
+            place = next(index for index, value in enumerate(node.inputs) if value in model.weights)
+            name = f"{node.name}.epsilon"
+            while name in weights:
+                name += "_"
+            weights[name] = epsilons[node.name]
+            node = replace(node, inputs=(*node.inputs[:place], name, *node.inputs[place + 1 :]))
+            number = float(epsilons[node.name].reshape(-1)[0])
+            said.append(f"node '{node.name}' ({node.op}) adds {number:g}, to compute what its mother does")
+        nodes.append(node)
+    changed = model.replace(nodes=tuple(nodes), weights=weights, changes=(*model.changes, *said))
+    return without_unused_weights(changed)
 
 
 def _single(model: Model) -> Model:

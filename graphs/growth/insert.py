@@ -42,10 +42,9 @@ def _linear(op: Op, width: int, arriving: Callable[[], Statistics]) -> dict[int,
     weight = op.parameters[0]
     rank = len(weight.shape) - 2
     blocks = groups(op.site) if op.op == "Conv" else 1
-    if blocks == 0:
-        unit = np.ones((width, 1), dtype=np.float32)
-    else:
-        unit = np.tile(np.eye(width // blocks, dtype=np.float32), (blocks, 1))
+    if blocks != 1 and is_fixed(weight.axes[1]):
+        blocks = width // weight.shape[1]
+    unit = np.tile(np.eye(width // blocks, dtype=np.float32), (blocks, 1))
     unit = unit.reshape(*unit.shape, *[1] * rank)
     return {p.slot: unit if p.kind is Kind.WEIGHT else np.zeros(width, dtype=np.float32) for p in op.parameters}
 

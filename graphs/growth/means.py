@@ -11,7 +11,7 @@ from mnx.graphs.mothers.alignment import Alignment
 from mnx.graphs.mothers.correspondence import Correspondence
 from mnx.graphs.ops.axes import Axis
 from mnx.graphs.ops.rule import Kind
-from mnx.graphs.trees.centred import Centred, centred
+from mnx.graphs.trees.centred import ZERO, Centred, centred
 from mnx.graphs.trees.structure import Op, Parameter, Structure
 
 
@@ -43,13 +43,16 @@ class Means:
 
     def scaled(self, op: Op, parameter: Parameter, value: Array, group: int) -> Array:
         """A normalisation's scale, times sqrt(r); other parameters as they are."""
-        if op.op == "LayerNormalization" and parameter.kind is Kind.SCALE:
+        layer = op.op == "LayerNormalization" and parameter.kind is Kind.SCALE
+        if layer or parameter.name in self.centred.root_scales:
             return np.asarray(value * sqrt(self.shares[group]), value.dtype)
         return value
 
     def row(self, op: Op, parameter: Parameter, value: Array, axis: int) -> Array | float:
         """The entry of a parameter in a channel at the mean, from the mother's entries along `axis`."""
         demand = self.centred.rows.get((op.name, parameter.name))
+        if demand == ZERO:
+            return 0.0
         if demand is not None and parameter.kind is not Kind.MEAN:
             scales = [self._mother.weights[self._names[name]] for name in demand if name in self._names]
             factors = prod((scale.astype(np.float64).reshape(-1) for scale in scales), start=np.ones(value.shape[axis]))
@@ -57,6 +60,16 @@ class Means:
             shape[axis] = -1
             return np.asarray(np.mean(value * factors.reshape(shape), axis=axis, keepdims=True))
         return 1.0 if parameter.kind is Kind.SCALE else 0.0
+
+    def epsilons(self) -> dict[str, Array]:
+        """Member's node -> the epsilon that it adds to a mean of squares, times r."""
+        found: dict[str, Array] = {}
+        for _, right in self._alignment.matches:
+            group = self.centred.roots.get(right.name)
+            if group in self.shares:
+                (number,) = (constant for constant in right.site.constants if constant is not None)
+                found[right.name] = np.asarray(number * self.shares[group], number.dtype)
+        return found
 
     def attributes(self) -> dict[str, dict[str, Attribute]]:
         """Member's node -> attributes that it takes over from the mother's: epsilon, times r where r is not 1."""

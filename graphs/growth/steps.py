@@ -19,7 +19,7 @@ from mnx.graphs.mothers.carve import carve, drawn
 from mnx.graphs.mothers.correspondence import Correspondence
 from mnx.graphs.mothers.kernels import Window, window
 from mnx.graphs.mothers.matching import How
-from mnx.graphs.mothers.mother import embed
+from mnx.graphs.mothers.mother import embedded
 from mnx.graphs.trees.describe import describe
 from mnx.graphs.trees.structure import Op, Structure, ops_of
 
@@ -42,6 +42,7 @@ class Step:
         widths: channel group of the member -> its width where the step is not done.
         windows: Conv of the member -> its kernel window where the step is not done.
         follows: channel group of a layer in code -> the one that stands in its place where the step is not done.
+        free: 'wide' or 'whole' where the groups are those of that form of the structure.
     """
 
     kind: str
@@ -55,6 +56,7 @@ class Step:
     widths: Mapping[int, int] = field(default_factory=dict)
     windows: Mapping[str, Window] = field(default_factory=dict)
     follows: Mapping[int, int] = field(default_factory=dict)
+    free: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """Plain data."""
@@ -74,18 +76,21 @@ def steps_of(mother: Structure, member: Structure) -> tuple[Step, ...]:
     Raises:
         GraphError: the member cannot be grown from this mother; the message says why.
     """
-    alignment, found = embed(mother, member)
+    known = embedded(mother, member)
+    free = {id(member.wide): "wide", id(member.whole): "whole"}.get(id(known.member), "")
+    member, alignment, found = known.member, known.alignment, known.found
     passages = alignment.passages[1]
     room = {
         group: width * (passages[group].copies if group in passages else 1) for group, width in found.carried.items()
     }
     widened = {group: width for group, width in room.items() if 0 < width < member.groups[group]}
-    return (
+    steps = (
         *_enlarged(alignment),
         *_inserted(alignment, member, found),
         *map(_branch, alignment.branches_right),
         *(_widened(member, group, width) for group, width in sorted(widened.items())),
     )
+    return tuple(replace(step, free=free) for step in steps)
 
 
 def after(member: Model, structure: Structure, steps: Sequence[Step], count: int) -> Model:
@@ -98,6 +103,7 @@ def after(member: Model, structure: Structure, steps: Sequence[Step], count: int
         count: how many are done.
     """
     undone = steps[count:]
+    structure = next((getattr(structure, step.free) for step in steps if step.free), structure)
     narrow = {group: width for step in reversed(undone) for group, width in step.widths.items()}
     widths = {**structure.groups, **narrow}
     for step in undone:

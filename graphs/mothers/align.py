@@ -17,7 +17,7 @@ from typing import NamedTuple, TypeAlias
 from mnx.graphs.errors import GraphError
 from mnx.graphs.model import Shape
 from mnx.graphs.mothers.alignment import Alignment, Branch, Insertion, Place
-from mnx.graphs.mothers.best_path import Path, Score, bounded, keep
+from mnx.graphs.mothers.best_path import Path, Score, bounded, keep, thinned
 from mnx.graphs.mothers.exchanges import Exchange, Ops, gate_at, norm_at
 from mnx.graphs.mothers.kernels import Window, common_window, window
 from mnx.graphs.mothers.matching import (
@@ -46,6 +46,9 @@ _MOST_CHOICES = 24
 
 _MOST_STATES = 48
 """How many states are kept at one place."""
+
+_MOST_ALIKE = 3
+"""How many states are kept at one place that differ only in which channels stand beside what passes."""
 
 _ROUNDS = 4
 """How often at most the search begins again because a match has asked for lower promises."""
@@ -180,7 +183,8 @@ class _Search:
             for j in range(len(right) + 1):
                 if i == len(left) and j == len(right):
                     break
-                cell = bounded(table.pop((i, j), {}), _MOST_STATES, lambda state: state.promises.total)
+                cell = thinned(table.pop((i, j), {}), _MOST_ALIKE, _alike)
+                cell = bounded(cell, _MOST_STATES, lambda state: state.promises.total)
                 for at, path in cell.items():
                     if i < len(left) and j < len(right):
                         here = _Spot(places[i], others[j], (lives[0][i + 1], lives[1][j + 1]))
@@ -387,6 +391,17 @@ class _Search:
         if id(unit) not in self._groups:
             self._groups[id(unit)] = groups_of(unit)
         return self._groups[id(unit)]
+
+
+def _alike(state: _State) -> tuple[Interval, tuple[tuple[int, int], ...], int, int] | None:
+    """What is equal of states that differ only in which groups carry nothing; None of those where all carry something.
+
+    Of a dense block with many layers, any may be left out: there are more choices than can be followed.
+    """
+    (left, right), promises = state.promises.new, state.promises
+    if not (left or right):
+        return None
+    return state.range, tuple(item for item in promises.left if item[1]), len(left), len(right)
 
 
 def _alone(insertions: tuple[Insertion, ...], left: bool) -> Alignment:

@@ -58,6 +58,23 @@ def keep(cell: dict[State, Path[Step]], state: State, path: Path[Step]) -> None:
         cell[state] = path
 
 
+def thinned(
+    cell: dict[State, Path[Step]], most: int, alike: Callable[[State], Hashable | None]
+) -> dict[State, Path[Step]]:
+    """At most so many states of a cell that are alike, the best by score; those that are like no other all stay."""
+    if len(cell) <= most:
+        return cell
+    seen: dict[Hashable, int] = {}
+    kept: dict[State, Path[Step]] = {}
+    for state in sorted(cell, key=lambda state: cell[state].score, reverse=True):
+        key = alike(state)
+        if key is not None:
+            seen[key] = seen.get(key, 0) + 1
+        if key is None or seen[key] <= most:
+            kept[state] = cell[state]
+    return kept
+
+
 def bounded(cell: dict[State, Path[Step]], most: int, demand: Callable[[State], int]) -> dict[State, Path[Step]]:
     """At most so many states of a cell: the better half by score, the other half by what they demand, the least first.
 

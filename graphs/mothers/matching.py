@@ -97,6 +97,8 @@ def _said_differently(left: Op, right: Op) -> str:
             if key.startswith("input "):
                 return "they read other masks, positions or inputs"
             return f"{key} {mine.get(key, 'none')} is not {theirs.get(key, 'none')}"
+    if left.scaling and right.scaling:
+        return ""
     for index, (one, other) in enumerate(zip_longest(left.site.constants, right.site.constants)):
         if index in left.rule.derived or any(p.slot == index for op in (left, right) for p in op.parameters):
             continue

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 from mnx.graphs.errors import GraphError
@@ -38,13 +38,44 @@ def common(mother: Member, member: Structure) -> Member:
         GraphError: they share no mother.
     """
     model, structure = mother
-    if structure is member or embedding(structure, member) is not None:
+    if structure is member or _embedding(structure, member) is not None:
         return mother
+    pairs = _variants(structure, member)
+    if len(pairs) == 1:
+        return _smaller(model, structure, member)
+    found: list[Member] = []
+    errors: list[GraphError] = []
+    for left, right in pairs:
+        try:
+            found.append(_smaller(model, left, right))
+        except GraphError as error:
+            errors.append(error)
+    if not found:
+        raise errors[0]
+    return max(found, key=lambda each: size(each[1]))
+
+
+def _smaller(model: Model, structure: Structure, member: Structure) -> Member:
     alignment = align(structure, member)
     found = correspond(alignment, structure, member)
     widths = {group: found.width[name] for group, name in found.left_class.items()}
     smaller = carve(model, structure, alignment.only_left, widths, found.windows, alignment.branches_left)
     return smaller, describe(smaller)
+
+
+def _variants(left: Structure, right: Structure) -> list[tuple[Structure, Structure]]:
+    """Two networks with heads free in number and blocks in width, and with what else is free where these differ."""
+    found = [(left, right)]
+    if left.wide is not None and right.wide is not None and _heads(left.wide) != _heads(right.wide):
+        found.append((left.wide, right.wide))
+    if left.whole is not None and right.whole is not None and left.blocks != right.blocks:
+        found.append((left.whole, right.whole))
+    return found
+
+
+def _heads(wide: Structure) -> set[int]:
+    """The widths of heads."""
+    return {wide.groups[group] for group in wide.dotted}
 
 
 def size(structure: Structure) -> tuple[int, int]:
@@ -108,19 +139,43 @@ def _folded(order: Sequence[Member], common: Common) -> tuple[Member, tuple[int,
     return mother, bound
 
 
+@dataclass(frozen=True)
+class Embedding:
+    """How a member contains a finished mother; the structures have their heads free in number or in width."""
+
+    mother: Structure
+    member: Structure
+    alignment: Alignment
+    found: Correspondence
+
+
 def embed(mother: Structure, member: Structure) -> tuple[Alignment, Correspondence]:
+    """How a member contains a finished mother; see `embedded`."""
+    found = embedded(mother, member)
+    return found.alignment, found.found
+
+
+def embedded(mother: Structure, member: Structure) -> Embedding:
     """How a member contains a finished mother.
 
     Raises:
         GraphError: it does not.
     """
-    alignment = embedding(mother, member)
-    if alignment is not None:
-        found = correspond(alignment, mother, member)
-        if _embeds(alignment, found, mother):
-            return alignment, found
+    known = _embedding(mother, member)
+    if known is not None:
+        return known
     align(mother, member, keep_left=True)
     raise GraphError(f"{member.name} cannot be grown from {mother.name}: it is narrower or has a smaller kernel")
+
+
+def _embedding(mother: Structure, member: Structure) -> Embedding | None:
+    for left, right in _variants(mother, member):
+        alignment = embedding(left, right)
+        if alignment is not None:
+            found = correspond(alignment, left, right)
+            if _embeds(alignment, found, left):
+                return Embedding(left, right, alignment, found)
+    return None
 
 
 def _embeds(alignment: Alignment, found: Correspondence, mother: Structure) -> bool:

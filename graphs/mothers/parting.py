@@ -11,11 +11,18 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice, permutations
 
+from mnx.graphs.mothers.exchanges import gate_at, norm_at
 from mnx.graphs.mothers.matching import fixed_width, insertable, mismatch
+from mnx.graphs.mothers.passages import bend, gated_range, is_gated, passages, run_at
 from mnx.graphs.ops.axes import Axes, is_fixed
 from mnx.graphs.ops.rule import ANY, Interval, never
 from mnx.graphs.trees.structure import Op, Parallel, Series, Structure, Tangle, Unit
 
+_PASSABLE = {
+    "Concat": "where one lets through what arrives and the others make channels of their own",
+    "Mul": "where one is a sigmoid whose last layer can be zero, and a linear layer stands next to it",
+}
+"""Joins other than Add whose sections are passed over, and when."""
 ORDERS = 24
 """How many orders of the branches of a commutative join are tried."""
 
@@ -88,8 +95,12 @@ def obstacle(unit: Unit, arriving: Interval, axes: Axes) -> str:
     if isinstance(unit, Tangle):
         return "its ops are no tree of branches, so that it is never passed over"
     if isinstance(unit, Parallel):
+        if is_gated(unit):
+            return "x * sigmoid(x) cannot be the identity"
+        if unit.join.op in _PASSABLE:
+            return f"branches that {unit.join.op} joins are passed over only {_PASSABLE[unit.join.op]}"
         if unit.join.op != "Add":
-            return f"branches that {unit.join.op} joins are never passed over; only those of an Add are, set to zero"
+            return f"branches that {unit.join.op} joins are never passed over; those of an Add are, set to zero"
         if _sizes(unit.input) != _sizes(unit.output):
             return "the section changes sizes, so that nothing passes it unchanged"
         return "no branch lets through what arrives while the others can be set to zero"
@@ -109,7 +120,8 @@ def unlike(left: Unit, right: Unit) -> str:
     if isinstance(left, Op) and isinstance(right, Op):
         return mismatch(left, right)
     if isinstance(left, Parallel) and isinstance(right, Parallel):
-        if len(left.branches) != len(right.branches):
+        joined = left.join.op == right.join.op == "Concat"
+        if len(left.branches) != len(right.branches) and not joined:
             return f"{len(left.branches)} branches are not {len(right.branches)}"
         reason = mismatch(left.join, right.join)
         return f"their joins differ: {reason}" if reason else ""
@@ -134,8 +146,8 @@ class _Comparison:
 
         def close() -> None:
             here, there = spots[begin], others[other_begin]
-            mine = _judged(left[begin:i], _Spot(there.axes, here.range))
-            theirs = _judged(right[other_begin:j], _Spot(here.axes, there.range))
+            mine = _judged(left, begin, i, _Spot(there.axes, here.range))
+            theirs = _judged(right, other_begin, j, _Spot(here.axes, there.range))
             found.extend(_apart(mine, theirs))
 
         while i < len(left) and j < len(right):
@@ -156,7 +168,7 @@ class _Comparison:
     def _matched(self, left: Unit, right: Unit, branches: tuple[Series, ...], spot: _Spot, other: _Spot) -> Pair:
         if not isinstance(left, Parallel):
             return Pair(left, right)
-        inside = zip(left.branches, branches, strict=True)
+        inside = zip(left.branches, branches, strict=False)
         return Pair(left, right, tuple(self.pairs(one, two, spot, other) for one, two in inside))
 
     def _table(self, left: Series, right: Series) -> list[list[int]]:
@@ -190,21 +202,54 @@ class _Comparison:
         return score + 1, tuple(order)
 
     def _branches(self, left: Sequence[Series], right: Sequence[Series]) -> int:
-        return sum(self._table(one, other)[0][0] for one, other in zip(left, right, strict=True))
+        return sum(self._table(one, other)[0][0] for one, other in zip(left, right, strict=False))
 
 
-def _judged(units: Series, at: _Spot) -> list[tuple[Unit, str]]:
+def _judged(series: Series, begin: int, end: int, at: _Spot) -> list[tuple[Unit, str]]:
     """Each unit that one side has alone, with its obstacle; `at` is what arrives, along the other side's axes.
 
     What is passed over leaves it as it is; behind what cannot be, the network goes on with values of its own.
     """
-    found = []
-    for unit in units:
-        reason = obstacle(unit, at.range, at.axes)
-        found.append((unit, reason))
+    found: list[tuple[Unit, str]] = []
+    place = begin
+    while place < end:
+        units, reason = _passed(series, place, end, at)
+        found += [*((unit, "") for unit in units[:-1]), (units[-1], reason)]
         if reason:
-            at = _Spot(unit.output, _range(unit, at.range))
+            at = _Spot(units[-1].output, _range(units[-1], at.range))
+        place += len(units)
     return found
+
+
+def _passed(series: Series, place: int, end: int, at: _Spot) -> tuple[Series, str]:
+    """The units that are passed over together from here, and the obstacle of the last one; '' where there is none."""
+    unit = series[place]
+    run = run_at(series, place)
+    if run is not None and place + len(run.units) <= end and obstacle(run.activation, at.range, at.axes):
+        before = [obstacle(each, at.range, at.axes) for each in run.units[:-1]]
+        if not any(before):
+            ways = any(True for _ in passages(series, place, run, at.range, frozenset()))
+            return run.units, "" if ways else _uncoded(run.activation, at)
+    reason = obstacle(unit, at.range, at.axes)
+    if reason and gate_at(series, place) is not None:
+        return (unit,), ""
+    if not reason and place + 1 < end and norm_at(series, place + 1) is not None:
+        return (unit, series[place + 1]), ""
+    return (unit,), reason
+
+
+def _uncoded(activation: Unit, at: _Spot) -> str:
+    """Why the activation of an inserted layer can neither be the identity nor be undone behind it."""
+    known = bend(activation)
+    reasons = []
+    if known is not None and known.mirror:
+        reasons.append("pairs, f(h) - f(-h), do not pass what follows before the next layer")
+    if known is not None and known.line is not None:
+        bounded = at.range[0] > float("-inf")
+        shifted = "shifted values do not pass what follows, or the zeros around an image"
+        reasons.append(shifted if bounded else "what arrives has no lower bound to be shifted by")
+    reason = obstacle(activation, at.range, at.axes)
+    return f"{reason}, nor can it be undone behind: {'; '.join(reasons)}" if reasons else reason
 
 
 def _apart(mine: Sequence[tuple[Unit, str]], theirs: Sequence[tuple[Unit, str]]) -> Iterator[Pair]:
@@ -255,7 +300,8 @@ def _range(unit: Unit, arriving: Interval) -> Interval:
         for each in branch:
             at = _range(each, at)
         ranges.append(at)
-    return unit.join.rule.range(unit.join.site, ranges)
+    bounds = gated_range(unit)
+    return bounds if bounds is not None else unit.join.rule.range(unit.join.site, ranges)
 
 
 def _ports_text(structure: Structure) -> str:

@@ -63,10 +63,16 @@ def repeated(axis: Axis, inner: int) -> Axis:
 class Ties:
     """Union-find over channel groups; a group may also be bound to an expression over others.
 
-    `choices` says of splits by their place which of the possible axes stays free; see `retry`.
+    `choices` says of splits by their place which of the possible axes stays free; see `retry`. Of those it does not
+    name it is the first, or the last with `last`. `products` are the nodes that multiply two computed values whose
+    inner axis stays free. With `whole`, blocks of channels (grouped convolutions, GroupNormalization) grow in number,
+    else in width.
     """
 
     choices: Mapping[str, int] = field(default_factory=dict)
+    last: bool = False
+    products: frozenset[str] = frozenset()
+    whole: bool = False
     sizes: dict[int, int] = field(default_factory=dict)
     _bound: dict[int, Axis] = field(default_factory=dict)
     _splits: dict[str, tuple[Axis, int]] = field(default_factory=dict)
@@ -169,7 +175,7 @@ class Ties:
         """
         choices, changed = dict(self.choices), False
         for where, (axis, options) in self._splits.items():
-            taken = choices.get(where, 0)
+            taken = choices.get(where, options - 1 if self.last else 0)
             if taken + 1 < options and is_fixed(self.resolve(axis)):
                 choices[where], changed = taken + 1, True
         return choices if changed else None
@@ -245,7 +251,7 @@ class Ties:
     def _choice(self, core: Sequence[int], free: int | None, where: str) -> int:
         if free is not None and 0 <= free < len(core):
             return free
-        return min(self.choices.get(where, 0), len(core) - 1)
+        return min(self.choices.get(where, len(core) - 1 if self.last else 0), len(core) - 1)
 
     def _same_part(self, a: Part, b: Part) -> None:
         apart = a.group is not None and b.group is not None and a.group != b.group

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from math import prod
 
 from mnx.graphs.model import Attribute
-from mnx.graphs.ops.axes import Axes, Part, Ties, fixed, repeated
+from mnx.graphs.ops.axes import Axes, Part, Ties, fixed, is_fixed, repeated
 from mnx.graphs.ops.rule import Interval, Kind, Rewritten, Role, Rule, Site, Slot, Widths, space
 
 
@@ -30,6 +30,10 @@ def _tie(site: Site, axes: Sequence[Axes], ties: Ties) -> Axes:
         ties.same(weight[0], repeated(ties.resolve(x[1]), site.shapes[1][0] // site.shapes[0][1]), site.where)
     elif count == 1:
         ties.same(weight[1], x[1], site.where)
+    elif ties.whole:
+        blocks = ties.split(x[1], (count, site.shapes[1][1]), free=0)[0]
+        ties.same(weight[1], fixed(site.shapes[1][1]), site.where)
+        ties.same(weight[0], repeated(ties.resolve(blocks), site.shapes[1][0] // count), site.where)
     else:
         ties.same(weight[1], _block(ties, x[1], count), site.where)
         _block(ties, weight[0], count)
@@ -60,11 +64,21 @@ def _cost(site: Site) -> int:
 
 
 def _rewrite(site: Site, widths: Widths) -> Rewritten:
-    return Rewritten({"group": widths.of(widths.inputs[0][1])}) if groups(site) == 0 else Rewritten()
+    """The number of blocks, where these are single channels, or keep their width."""
+    if groups(site) != 1 and is_fixed(widths.inputs[1][1]):
+        return Rewritten({"group": widths.of(widths.inputs[0][1]) // site.shapes[1][1]})
+    return Rewritten()
 
 
 def _signature(site: Site) -> tuple[tuple[str, Attribute], ...]:
     return (("group", groups(site) or "depthwise"),)
+
+
+def _whole_signature(site: Site) -> tuple[tuple[str, Attribute], ...]:
+    """As many channels a block, in and out."""
+    if groups(site) < 2:
+        return _signature(site)
+    return (("group", "blocks"), ("block", (site.shapes[1][1], site.shapes[1][0] // groups(site))))
 
 
 CONV = Rule(
@@ -75,6 +89,7 @@ CONV = Rule(
     },
     matching={"strides": (1, 1), "dilations": (1, 1)},
     signature=_signature,
+    whole_signature=_whole_signature,
     rewrite=_rewrite,
     identity=_identity,
     cost=_cost,

@@ -33,7 +33,7 @@ def _tie_product(site: Site, axes: Sequence[Axes], ties: Ties) -> Axes:
     left, right = axes[0], axes[1]
     if min(len(left), len(right)) < 2:
         raise UnsupportedOp(f"{site.where} multiplies by a vector, which has no rule: write it as a matrix")
-    if site.parameters:
+    if site.parameters or site.node.name in ties.products:
         ties.same(right[-2], left[-1], site.where)
     else:
         ties.same(ties.fix(left[-1]), ties.fix(right[-2]), site.where)

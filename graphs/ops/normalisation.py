@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from mnx.graphs.errors import UnsupportedOp
-from mnx.graphs.ops.axes import Axes, Ties
+from mnx.graphs.model import Attribute
+from mnx.graphs.ops.axes import Axes, Part, Ties
 from mnx.graphs.ops.pooling import evenly
-from mnx.graphs.ops.rule import Interval, Kind, Role, Rule, Site, Slot, output_cost
+from mnx.graphs.ops.rule import Interval, Kind, Rewritten, Role, Rule, Site, Slot, Widths, output_cost
 
 
 def _tie(site: Site, axes: Sequence[Axes], ties: Ties) -> Axes:
@@ -42,8 +43,29 @@ def _tie_blocks(site: Site, axes: Sequence[Axes], ties: Ties) -> Axes:
     count = site.node.integer("num_groups", 1)
     for parameter in axes[1:]:
         ties.same(parameter[0], axes[0][1], site.where)
-    evenly(ties.split(axes[0][1], (count, ties.width(axes[0][1]) // count), free=1)[1:], ties)
+    sizes = (count, ties.width(axes[0][1]) // count)
+    if ties.whole:
+        ties.split(axes[0][1], sizes, free=0)
+    else:
+        evenly(ties.split(axes[0][1], sizes, free=1)[1:], ties)
     return axes[0]
+
+
+def _averaged(site: Site, part: Part) -> bool:
+    """Whether a mean is taken over the channels of a group: where it lies inside the blocks."""
+    return part.outer % site.node.integer("num_groups", 1) == 0
+
+
+def _block_signature(site: Site) -> tuple[tuple[str, Attribute], ...]:
+    return (("block", site.shapes[0][1] // site.node.integer("num_groups", 1)),)
+
+
+def _rewrite_blocks(site: Site, widths: Widths) -> Rewritten:
+    """The number of blocks, where these keep their width."""
+    count = site.node.integer("num_groups", 1)
+    if all(_averaged(site, part) for part in widths.inputs[0][1] if part.group is not None):
+        return Rewritten()
+    return Rewritten({"num_groups": widths.of(widths.inputs[0][1]) * count // site.shapes[0][1]})
 
 
 def _identity(site: Site, arriving: Interval) -> bool:
@@ -82,6 +104,10 @@ GROUP_NORMALIZATION = Rule(
     slots=_AFFINE,
     follows={"epsilon": 1e-5},
     matching={"num_groups": 1},
+    whole_signature=_block_signature,
+    counts=("num_groups",),
+    rewrite=_rewrite_blocks,
+    averaged=_averaged,
     cost=output_cost,
     linear=True,
     mixes=True,

@@ -9,7 +9,7 @@ from math import prod
 from typing import TypeAlias
 
 from mnx.graphs.model import Array, Attribute, Node, Shape
-from mnx.graphs.ops.axes import Axes, Axis, Ties, fixed
+from mnx.graphs.ops.axes import Axes, Axis, Part, Ties, fixed
 
 Interval: TypeAlias = tuple[float, float]
 ANY: Interval = (float("-inf"), float("inf"))
@@ -170,6 +170,11 @@ def plain(site: Site, widths: Widths) -> Rewritten:
     return Rewritten()
 
 
+def every_part(site: Site, part: Part) -> bool:
+    """For ops that take means over whole axes."""
+    return True
+
+
 def no_axes(site: Site) -> tuple[int, ...]:
     """For ops that take no mean over channels."""
     return ()
@@ -227,6 +232,7 @@ class Rule:
         mixes: whether an output channel depends on all channels that arrive by other means than a parameter.
         even: the axes of what arrives over which a mean is taken: it stays the same only where every channel is
             repeated equally often.
+        averaged: whether the mean is taken over the channels of a part of such an axis, and not only beside them.
         rewrite: the node's attributes and constants that embed widths, at new widths.
         derived: the constant inputs that `rewrite` gives, and that therefore need not agree.
         signature: what must agree further for two such nodes to match, and is not a plain attribute.
@@ -235,6 +241,8 @@ class Rule:
         mirror: c where f(x) - f(-x) = c x for every x, else 0.
         near_zero: whether f(x) = x (1 + O(x^2)), so that small numbers pass almost unchanged.
         follows: attributes that do not decide what a network is: a grown op takes over its mother's.
+        whole_signature: in place of `signature` and of attributes in `counts`, where blocks of channels grow in number.
+        counts: attributes that hold the number of blocks.
         commutative: for joins, whether the branches may be matched in another order.
         doc: one line that says what is special about it.
     """
@@ -249,6 +257,7 @@ class Rule:
     keeps_zero: bool = False
     mixes: bool = False
     even: Callable[[Site], tuple[int, ...]] = no_axes
+    averaged: Callable[[Site, Part], bool] = every_part
     rewrite: Rewrite = plain
     signature: Signature = unsigned
     derived: tuple[int, ...] = ()
@@ -257,5 +266,7 @@ class Rule:
     mirror: Callable[[Site], float] = no_mirror
     near_zero: bool = False
     follows: Mapping[str, float] = field(default_factory=dict)
+    whole_signature: Signature | None = None
+    counts: tuple[str, ...] = ()
     commutative: bool = False
     doc: str = ""

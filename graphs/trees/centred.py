@@ -5,6 +5,8 @@ A value of D channels with mean m and variance v is repeated c times, e channels
     mean' = m        variance' = r v        r = c D / T
     scale' = scale sqrt(r),  epsilon' = epsilon r: the same result in all repeats, 0 in the channels at the mean
 
+RMSNorm (Zhang and Sennrich, 2019), x / sqrt(mean(x^2) + epsilon) * scale, is scaled alike; its further channels are 0.
+
 A channel is at the mean if everything that makes it is: rows of weights, biases and tables are means of rows, and what
 stands between (sums, shifts, moves) is linear. A factor for every channel (layer scale) is taken into the rows before
 it: mean(g * u) = sum of (g / D) u. A normalisation, a depthwise convolution or an activation in between cannot be.
@@ -20,7 +22,10 @@ from mnx.graphs.ops.rule import Keeps, Kind, Role
 from mnx.graphs.trees.structure import Op, Parameter, Structure
 
 Demand = tuple[str, ...]
-"""The scales, by parameter name, that stand between a value and the mean that is wanted of it."""
+"""The scales, by parameter name, that stand between a value and the mean that is wanted of it; or `ZERO`."""
+
+ZERO: Demand = ("",)
+"""Wanted is not the mean but zero."""
 
 
 @dataclass
@@ -33,12 +38,16 @@ class Centred:
             the channel.
         scales: parameters that are 1 in a channel at the mean.
         settled: nodes that read a channel where it is 0, behind a normalisation.
+        roots: of RMSNorms: the nodes that add epsilon -> the group.
+        root_scales: of RMSNorms: the scales, by parameter name.
     """
 
     groups: frozenset[int] = frozenset()
     rows: dict[tuple[str, str], Demand] = field(default_factory=dict)
     scales: set[str] = field(default_factory=set)
     settled: set[str] = field(default_factory=set)
+    roots: dict[str, int] = field(default_factory=dict)
+    root_scales: set[str] = field(default_factory=set)
 
 
 def centred(structure: Structure) -> Centred:
@@ -56,6 +65,8 @@ def centred(structure: Structure) -> Centred:
             found.rows |= search.rows
             found.scales |= search.scales
             found.settled |= search.settled
+            found.roots |= dict.fromkeys(search.roots, group)
+            found.root_scales |= search.root_scales
     return found
 
 
@@ -73,12 +84,21 @@ class _Search:
         self.rows: dict[tuple[str, str], Demand] = {}
         self.scales: set[str] = set()
         self.settled: set[str] = set()
+        self.roots: set[str] = set()
+        self.root_scales: set[str] = set()
+        self.quotients: set[str] = set()
+        self.makers = {op.value: op for op in ops}
+        self.readers: dict[str, list[Op]] = {}
+        for op in ops:
+            for read in op.reads:
+                self.readers.setdefault(op.site.node.inputs[read], []).append(op)
 
     def whole(self) -> bool:
         """Whether all that is wanted can be had."""
         for op in self.ops:
             averaged = any(self._has(op.operands[0][axis : axis + 1]) for axis in op.rule.even(op.site))
-            if averaged and not (self._is_layer_norm(op) and self._want(op.site.node.inputs[op.reads[0]], ())):
+            source = op.site.node.inputs[op.reads[0]] if op.reads else ""
+            if averaged and not (self._want(source, ()) if self._is_layer_norm(op) else self._rms_norm(op)):
                 return False
         if not all(self._traced(op) for op in reversed(self.ops)):
             return False
@@ -91,6 +111,32 @@ class _Search:
         if op.op != "LayerNormalization" or len(op.rule.even(op.site)) != 1:
             return False
         return op.operands[0][op.site.axis(-1)] == (Part(self.group),)
+
+    def _rms_norm(self, mean: Op) -> bool:
+        """Note what an RMSNorm needs whose mean of squares this is; False where it is none."""
+        square = self.makers.get(mean.site.node.inputs[mean.reads[0]])
+        if mean.op != "ReduceMean" or square is None or square.op != "Pow" or not self._simple(square.output):
+            return False
+        number = square.site.constants[1]
+        if number is None or number.size != 1 or float(number.reshape(-1)[0]) != 2.0:
+            return False
+        guard = self._only_reader(mean, "Add")
+        root = self._only_reader(guard, "Sqrt")
+        quotient = self._only_reader(root, "Div")
+        scale = self._only_reader(quotient, "Mul")
+        if guard is None or quotient is None or scale is None or not scale.parameters:
+            return False
+        value = square.site.node.inputs[square.reads[0]]
+        if quotient.site.node.inputs[0] != value or not self._want(value, ZERO):
+            return False
+        self.roots.add(guard.name)
+        self.root_scales.add(scale.parameters[0].name)
+        self.quotients.add(quotient.name)
+        return sum(constant is not None for constant in guard.site.constants) == 1
+
+    def _only_reader(self, op: Op | None, kind: str) -> Op | None:
+        readers = self.readers.get(op.value, []) if op is not None else []
+        return readers[0] if len(readers) == 1 and readers[0].op == kind else None
 
     def _want(self, value: str, demand: Demand) -> bool:
         return self.wanted.setdefault(value, demand) == demand
@@ -124,6 +170,7 @@ class _Search:
                 self._simple(op.operands[read]) and self._want(op.site.node.inputs[read], demand) for read in op.reads
             )
         passes = Keeps.ADDS in op.rule.keeps(op.site) or op.op in ("Gather", "Expand", "Pad")
+        passes = passes or (demand == ZERO and op.rule.keeps_zero)
         single = len(op.reads) == 1 and not op.parameters and self._simple(op.operands[op.reads[0]])
         return passes and single and self._want(reads[0], demand)
 
@@ -133,6 +180,8 @@ class _Search:
         along = self._has(parameter.axes)
         if op.op == "Mul" and along:
             self.scales.add(parameter.name)
+            if demand == ZERO:
+                return self._want(reads[0], ZERO)
             return sum(map(len, map(_groups, parameter.axes))) == 1 and self._want(reads[0], (*demand, parameter.name))
         if along:
             self.rows[op.name, parameter.name] = demand
@@ -151,11 +200,12 @@ class _Search:
         zero: set[str] = set()
         for op in self.ops:
             reads = [op.site.node.inputs[read] for read in op.reads]
-            if self._is_layer_norm(op):
+            if self._is_layer_norm(op) or op.name in self.quotients:
                 zero.add(op.value)
             elif reads and all(value in zero for value in reads):
                 self.settled.add(op.name)
-                if Keeps.ADDS in op.rule.keeps(op.site) and self._simple(op.output):
+                scaled = op.op == "Mul" and bool(op.parameters)
+                if (scaled or Keeps.ADDS in op.rule.keeps(op.site)) and self._simple(op.output):
                     zero.add(op.value)
 
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 
 from mnx.graphs.errors import GraphError, UnsupportedOp
 from mnx.graphs.model import Attribute, Model, Node, Shape
-from mnx.graphs.ops.axes import Axes, Axis, Part, Ties, fixed
+from mnx.graphs.ops.axes import Axes, Axis, Part, Ties, fixed, is_fixed
 from mnx.graphs.ops.rule import Role, Rule, Site
 from mnx.graphs.ops.table import rule_of
 from mnx.graphs.shapes import shapes
+from mnx.graphs.trees.attention import attention_of, products
 from mnx.graphs.trees.flow import SOURCE, Flow, flow_of
 from mnx.graphs.trees.series import Fork, Skeleton, skeleton_of
 from mnx.graphs.trees.series import Tangle as TangledNodes
@@ -29,21 +31,66 @@ def describe(model: Model) -> Structure:
             f"{model.name} has {len(model.outputs)} outputs; mnx reads networks with one: cut the others off before "
             "the export"
         )
-    flow = flow_of(model)
-    skeleton = skeleton_of(model, flow)
-    known = shapes(model, BATCH)
-    choices: Mapping[str, int] | None = {}
-    while choices is not None:
-        ties = Ties(choices)
-        ops = _tied_ops(model, flow, known, ties)
-        choices = ties.retry()
-    numbers: dict[int, int] = {}
-    resolved = {name: _resolved(op, ties, numbers) for name, op in ops.items()}
-    entry = _entry(model, flow)
-    series = _series(skeleton, resolved, flow, flow.source, entry)
-    return Structure(
-        model.name, series, {n: ties.sizes[g] for g, n in numbers.items()}, entry, flow.source, model.inputs
-    )
+    reading = _Reading(model, flow_of(model), shapes(model, BATCH))
+    structure = reading.structure(Ties)
+    multiplying = products(list(structure.ops()))
+    wide = reading.wide(frozenset(multiplying)) if multiplying else None
+    whole = reading.structure(partial(Ties, whole=True)) if structure.blocks else None
+    return replace(structure, wide=wide, whole=whole)
+
+
+class _Reading:
+    """A model's flow and shapes, from which structures are made that tie its axes one way or another."""
+
+    def __init__(self, model: Model, flow: Flow, known: Mapping[str, Shape]) -> None:
+        self._model, self._flow, self._known = model, flow, known
+        self._skeleton = skeleton_of(model, flow)
+
+    def structure(self, begin: Callable[[Mapping[str, int]], Ties]) -> Structure:
+        """The structure with axes tied as `begin` says."""
+        model, flow = self._model, self._flow
+        choices: Mapping[str, int] | None = {}
+        while choices is not None:
+            ties = begin(choices)
+            ops = _tied_ops(model, flow, self._known, ties)
+            choices = ties.retry()
+        numbers: dict[int, int] = {}
+        resolved = {name: _resolved(op, ties, numbers) for name, op in ops.items()}
+        entry = _entry(model, flow)
+        series = _series(self._skeleton, resolved, flow, flow.source, entry)
+        groups = {number: ties.sizes[group] for group, number in numbers.items()}
+        return Structure(model.name, series, groups, entry, flow.source, model.inputs)
+
+    def wide(self, multiplying: frozenset[str]) -> Structure | None:
+        """The structure with heads free in width, where all these products allow it; None where some do not."""
+        found = self.structure(partial(Ties, last=True, products=multiplying))
+        ops = list(found.ops())
+        heads = [op for op in ops if op.name in multiplying and not is_fixed(op.operands[op.reads[0]][-1])]
+        attentions = [attention_of(op, ops) for op in heads]
+        known = [each for each in attentions if each is not None]
+        if not heads or len(known) < len(attentions):
+            return None
+        scaling = frozenset(name for each in known for name in each.scales)
+        series = _with_scales(found.series, scaling)
+        return replace(found, series=series, products=tuple(op.name for op in heads))
+
+
+def _with_scales(series: Series, scaling: frozenset[str]) -> Series:
+    """The units with those ops marked that multiply by a number of the heads."""
+
+    def marked(op: Op) -> Op:
+        return replace(op, scaling=True) if op.name in scaling else op
+
+    units: list[Unit] = []
+    for unit in series:
+        if isinstance(unit, Parallel):
+            branches = tuple(_with_scales(branch, scaling) for branch in unit.branches)
+            units.append(replace(unit, branches=branches, join=marked(unit.join)))
+        elif isinstance(unit, Op):
+            units.append(marked(unit))
+        else:
+            units.append(replace(unit, ops=tuple(map(marked, unit.ops))))
+    return tuple(units)
 
 
 def _entry(model: Model, flow: Flow) -> Axes:
@@ -71,7 +118,7 @@ def _tied_ops(model: Model, flow: Flow, known: Mapping[str, Shape], ties: Ties) 
         ops[node.name] = Op(
             site=site,
             rule=rule,
-            matching=_matching(node, site, rule, flow),
+            matching=_matching(node, site, rule, flow, ties.whole),
             parameters=_parameters(node, site, rule, model, axes),
             operands=operands,
             reads=reads,
@@ -142,10 +189,14 @@ def _parameters(node: Node, site: Site, rule: Rule, model: Model, axes: Mapping[
     return tuple(found)
 
 
-def _matching(node: Node, site: Site, rule: Rule, flow: Flow) -> tuple[tuple[str, Attribute], ...]:
-    attributes = ((key, node.attributes.get(key, default)) for key, default in rule.matching.items())
+def _matching(node: Node, site: Site, rule: Rule, flow: Flow, whole: bool) -> tuple[tuple[str, Attribute], ...]:
+    counts = rule.counts if whole else ()
+    attributes = (
+        (key, node.attributes.get(key, default)) for key, default in rule.matching.items() if key not in counts
+    )
+    signature = rule.whole_signature if whole and rule.whole_signature is not None else rule.signature
     context = ((f"input {i}", flow.context[name]) for i, name in enumerate(node.inputs) if name in flow.context)
-    return (*attributes, *rule.signature(site), *context)
+    return (*attributes, *signature(site), *context)
 
 
 def _resolved(op: Op, ties: Ties, numbers: dict[int, int]) -> Op:

@@ -44,6 +44,7 @@ class Op:
         reads: which of the operands are values of the main flow.
         output: the axes of its output.
         value: the name of its output.
+        scaling: whether it multiplies by a number that depends on the width of heads, and need not agree.
     """
 
     site: Site
@@ -54,6 +55,7 @@ class Op:
     reads: tuple[int, ...]
     output: Axes
     value: str
+    scaling: bool = False
 
     @property
     def input(self) -> Axes:
@@ -132,6 +134,9 @@ class Structure:
         input: the axes of the value that the main flow begins with, () where it has none of its own (see `flow`).
         input_value: the name of that value.
         ports: the model's inputs.
+        wide: the same network with its heads free in width instead of number, None where it has none such.
+        whole: the same network with its blocks of channels free in number instead of width, None likewise.
+        products: the nodes that multiply queries and keys, where the width of their heads is free.
     """
 
     name: str
@@ -140,6 +145,9 @@ class Structure:
     input: Axes
     input_value: str
     ports: tuple[Port, ...]
+    wide: Structure | None = None
+    whole: Structure | None = None
+    products: tuple[str, ...] = ()
 
     def ops(self) -> Iterator[Op]:
         """Every op, branches before their join."""
@@ -159,6 +167,25 @@ class Structure:
             for op in self.ops()
             for axis in op.rule.even(op.site)
             for part in op.operands[0][axis]
+            if part.group is not None and op.rule.averaged(op.site, part)
+        )
+
+    @property
+    def blocks(self) -> frozenset[int]:
+        """How many blocks of channels grouped convolutions and normalisations have."""
+        counted = [op for op in self.ops() if op.rule.whole_signature is not None]
+        groups = [op.site.node.integer("num_groups" if op.rule.counts else "group", 1) for op in counted]
+        shared = zip(groups, counted, strict=True)
+        return frozenset(count for count, op in shared if count > 1 and count != op.site.shapes[0][1])
+
+    @property
+    def dotted(self) -> frozenset[int]:
+        """The groups that queries and keys are multiplied along: they grow by fresh channels only."""
+        return frozenset(
+            part.group
+            for op in self.ops()
+            if op.name in self.products
+            for part in op.operands[op.reads[0]][-1]
             if part.group is not None
         )
 

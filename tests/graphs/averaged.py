@@ -1,4 +1,4 @@
-"""Networks with LayerNormalization over channels whose width is asked for."""
+"""Networks with LayerNormalization or RMSNorm over channels whose width is asked for."""
 
 from dataclasses import replace
 
@@ -43,6 +43,26 @@ def blocks(name: str, width: int) -> Model:
         x = net.builder.add("Add", x, net.builder.add("Mul", y, affine(net, width)[0]))
     x = net.builder.add("LayerNormalization", x, *affine(net, width), axis=-1)
     return net.done(layers.gemm(net.builder, net.fill, x, width, 3, name="head", output=layers.LOGITS), (3,))
+
+
+def rms_blocks(name: str, width: int) -> Model:
+    """Two residual blocks with RMSNorm before them, written out as exporters do, and one behind."""
+    net = Net(name)
+    build = net.builder
+
+    def norm(x: str) -> str:
+        square = build.add("Pow", x, build.weight("two", np.array(2, np.float32)))
+        mean = build.add("ReduceMean", square, build.weight("axes", np.array([-1], np.int64)), keepdims=1)
+        root = build.add("Sqrt", build.add("Add", mean, build.weight("epsilon", np.array(0.01, np.float32))))
+        return build.add("Mul", build.add("Div", x, root), affine(net, width)[0])
+
+    flat = build.add("Flatten", layers.INPUT, axis=1)
+    x = layers.gemm(build, net.fill, flat, 32, width, name="stem")
+    for number in range(2):
+        y = layers.gemm(build, net.fill, norm(x), width, 2 * width, name=f"up{number}")
+        y = layers.gemm(build, net.fill, build.add("Gelu", y), 2 * width, width, name=f"down{number}")
+        x = build.add("Add", x, y)
+    return net.done(layers.gemm(build, net.fill, norm(x), width, 3, name="head", output=layers.LOGITS), (3,))
 
 
 def read_before_its_norm(name: str, width: int) -> Model:

@@ -5,8 +5,9 @@ from collections.abc import Mapping
 import activated
 import numpy as np
 from activated import convolutional, dense, perceptron, post_norm
-from averaged import bare_layer_norm, blocks, layer_norm, read_before_its_norm, with_epsilon
+from averaged import bare_layer_norm, blocks, layer_norm, read_before_its_norm, rms_blocks, with_epsilon
 from hand_made import Net, inception
+from kinds import attending, group_normed
 from op_networks import network_of, widened
 
 from mnx.graphs.model import Model, Shape
@@ -31,12 +32,12 @@ def convolved(kernel: Shape, pads: Shape, dilation: int = 1) -> Model:
     return net.finish(net.relu(x))
 
 
-def blocked(depth: int, groups: int) -> Model:
-    """A convolution and further ones of so many groups of its four channels."""
+def blocked(depth: int, groups: int, width: int = 4) -> Model:
+    """A convolution and further ones of so many groups of its channels."""
     net = Net("blocked")
-    x = net.conv_relu(layers.INPUT, 4)
+    x = net.conv_relu(layers.INPUT, width)
     for _ in range(depth):
-        x = net.relu(net.blocks(x, groups, 4))
+        x = net.relu(net.blocks(x, groups, width))
     return net.finish(x)
 
 
@@ -81,6 +82,10 @@ PAIRS: Mapping[str, tuple[Model, Model]] = {
     "wider with norms": (mlp("m", 4, (3,), 3, batch_norm=True), mlp("n", 4, (7,), 3, batch_norm=True)),
     "wider images": (vgg("m", [[(3, 3)]], 3, (2, 6, 6), (5,)), vgg("n", [[(3, 7)]], 3, (2, 6, 6), (5,))),
     "wider heads": (ATTENDING, widened(ATTENDING, lambda old: 2 * old + 1)),
+    "heads that grow in width": (attending("m", 6, 2, 1, 3), attending("n", 8, 2, 2, 5)),
+    "joined heads that grow in width": (attending("m", 6, 2, 1, 3, True), attending("n", 8, 2, 2, 5, True)),
+    "more blocks of channels": (blocked(1, 2), blocked(1, 4, 8)),
+    "more normalised blocks": (group_normed("m", 2, 4), group_normed("n", 4, 8)),
     "larger kernel": (vgg("m", [[(3, 3)]], 3, (2, 6, 6), (5,)), vgg("n", [[(5, 3)]], 3, (2, 6, 6), (5,))),
     "larger dilated kernel": (convolved((3, 3), (2,) * 4, 2), convolved((5, 5), (4,) * 4, 2)),
     "larger kernel on a signal": (convolved((3,), (1, 1)), convolved((7,), (3, 3))),
@@ -133,6 +138,7 @@ PAIRS: Mapping[str, tuple[Model, Model]] = {
     "a mean": (bare_layer_norm("m", 16), bare_layer_norm("n", 24)),
     "a mean of what is bent": (layer_norm("m", 16), layer_norm("n", 24)),
     "a mean of residual blocks": (blocks("m", 5), blocks("n", 7)),
+    "a mean of squares": (rms_blocks("m", 5), rms_blocks("n", 7)),
     "a mean read before its norm": (read_before_its_norm("m", 5), read_before_its_norm("n", 7)),
     "a mean with a large epsilon": (with_epsilon(blocks("m", 5), 0.5), with_epsilon(blocks("n", 7), 0.5)),
 }

@@ -78,8 +78,12 @@ def group_normed(name: str, groups: int, width: int) -> Model:
     return net.finish(x)
 
 
-def attending(name: str, width: int, heads: int, depth: int) -> Model:
-    """Self-attention over the four rows of an image, heads of four channels, normalised before each block."""
+def attending(name: str, width: int, heads: int, depth: int, size: int = 4, joined: bool = False) -> Model:
+    """Self-attention over the four rows of an image, normalised before each block.
+
+    Heads have `size` channels and scores are scaled by its root; queries, keys and values come from one layer if
+    `joined`.
+    """
     net = Net(name)
     build = net.builder
 
@@ -95,19 +99,29 @@ def attending(name: str, width: int, heads: int, depth: int) -> Model:
         return build.add("Add", build.add("MatMul", x, weight), build.weight("linear.bias", np.ones(made, np.float32)))
 
     def split(x: str, order: tuple[int, ...]) -> str:
-        return build.add("Transpose", build.add("Reshape", x, constant(0, 4, heads, 4)), perm=order)
+        return build.add("Transpose", build.add("Reshape", x, constant(0, 4, heads, size)), perm=order)
+
+    def parts(y: str) -> tuple[str, str, str]:
+        orders = ((0, 2, 1, 3), (0, 2, 3, 1), (0, 2, 1, 3))
+        if not joined:
+            queries, keys, values = (split(linear(y, width, size * heads), order) for order in orders)
+            return queries, keys, values
+        every = build.add("Reshape", linear(y, width, 3 * size * heads), constant(0, 4, 3, heads, size))
+        every = build.add("Transpose", every, perm=(2, 0, 3, 1, 4))
+        queries, keys, values = (
+            build.add("Gather", every, build.weight("place", np.array(place, np.int64)), axis=0) for place in range(3)
+        )
+        return queries, build.add("Transpose", keys, perm=(0, 1, 3, 2)), values
 
     x = build.add("Reshape", layers.INPUT, constant(0, 4, 8))
     x = linear(x, 8, width)
     for _ in range(depth):
-        y = norm(x)
-        queries = split(linear(y, width, 4 * heads), (0, 2, 1, 3))
-        keys = split(linear(y, width, 4 * heads), (0, 2, 3, 1))
-        scores = build.add("Mul", build.add("MatMul", queries, keys), build.weight("half", np.array(0.5, np.float32)))
-        values = split(linear(y, width, 4 * heads), (0, 2, 1, 3))
+        queries, keys, values = parts(norm(x))
+        root = build.weight("scale", np.array(size**-0.5, np.float32))
+        scores = build.add("Mul", build.add("MatMul", queries, keys), root)
         mixed = build.add("MatMul", build.add("Softmax", scores, axis=-1), values)
-        mixed = build.add("Reshape", build.add("Transpose", mixed, perm=(0, 2, 1, 3)), constant(0, 4, 4 * heads))
-        x = build.add("Add", x, linear(mixed, 4 * heads, width))
+        mixed = build.add("Reshape", build.add("Transpose", mixed, perm=(0, 2, 1, 3)), constant(0, 4, size * heads))
+        x = build.add("Add", x, linear(mixed, size * heads, width))
     x = build.add("ReduceMean", norm(x), build.weight("axes", np.array([1], np.int64)), keepdims=0)
     return net.done(layers.gemm(build, net.fill, x, width, 3, name="head", output=layers.LOGITS), (3,))
 
@@ -130,6 +144,13 @@ KINDS: Mapping[str, Ensembles] = {
     "post-norm": named(st.tuples(st.sampled_from([4, 8, 16]), st.integers(1, 3)).map(lambda d: post_norm("n", *d))),
     "attention": named(
         st.tuples(st.integers(4, 9), st.integers(1, 3), st.integers(1, 2)).map(lambda d: attending("a", *d))
+    ),
+    "wider heads": st.tuples(st.integers(1, 3), st.booleans()).flatmap(
+        lambda fixed: named(
+            st.tuples(st.integers(4, 9), st.integers(1, 2), st.integers(2, 6)).map(
+                lambda d: attending("w", d[0], fixed[0], d[1], d[2], fixed[1])
+            )
+        )
     ),
 }
 """Kind -> ensembles of it; nearly all have a mother."""

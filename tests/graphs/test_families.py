@@ -48,7 +48,6 @@ MIXED = ("script_eval", "dynamo", "script_preserve")
 _RECURRENT = "hidden sizes of recurrent layers do not grow yet"
 _PACKED = "nn.MultiheadAttention packs batch and heads in one axis, which exporters transpose each in its own way"
 _SHUFFLE = "a channel shuffle ties widths to products that must be built alike"
-_HEADS = "heads of another size are left out of the mother where queries, keys and values are one layer"
 _FOLDED = "dynamo folds BatchNormalization into a linear layer, TorchScript does not"
 
 KNOWN: dict[str, dict[str, str]] = {
@@ -61,7 +60,7 @@ KNOWN: dict[str, dict[str, str]] = {
         "mlp_norm-dynamo": _FOLDED,
     },
     "twins": {},
-    "mother": {"lstm": _RECURRENT, "gru": _RECURRENT, "vit_head_size": _HEADS},
+    "mother": {"lstm": _RECURRENT, "gru": _RECURRENT},
     "deeper": {"shufflenet": _SHUFFLE},
     "mixed": {"encoder": _PACKED, "encoder_norm_first": _PACKED, "mlp_norm": _FOLDED},
     "hatch": {"lstm": _RECURRENT, "gru": _RECURRENT},

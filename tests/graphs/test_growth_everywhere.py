@@ -15,7 +15,7 @@ from mnx.graphs.run import run
 from mnx.graphs.verify import difference
 
 styles = st.builds(Style, st.integers(0, 99), st.sampled_from(["random", "equal"]), st.sampled_from([0.0, 0.5, 1.0]))
-SINGLE = ("averaged", "attention", "post-norm", "coded")
+SINGLE = ("averaged", "attention", "wider heads", "post-norm", "coded")
 """Kinds where an epsilon is scaled or left over, which float32 holds, or a function is straight in float32 only."""
 
 

@@ -333,3 +333,23 @@ def columns_repeated(rule: Rule) -> Rule:
         return taken(value, axis, self.axis(parameter.axes[axis]))
 
     return broken
+
+
+def rows_as_they_come(rule: Rule) -> Rule:
+    """Heads whose width grows unscaled, with queries that see the new channels of keys."""
+    return lambda self, op, parameter, value, axis, growth, old: value
+
+
+def unscaled(answer: Any) -> Any:
+    """Heads whose queries do not make up for another scale."""
+    return answer and replace(answer, scales={})
+
+
+def all_marked(mask: Array) -> Array:
+    """Keys and values taken for queries."""
+    return np.ones_like(mask)
+
+
+def last_two_swapped(growth: GrowthMap) -> GrowthMap:
+    """Blocks that are torn apart."""
+    return np.concatenate([growth[:-2], growth[-2:][::-1]])

@@ -1,0 +1,38 @@
+"""The rows of queries where heads grow wider (see `graphs.trees.attention`): zero where they are new, scaled elsewhere.
+
+scale' (q' k'^T) = scale (q k^T)        q' = q scale / scale' in old channels, 0 in new ones; k' as it comes
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from mnx.graphs.growth.maps import GrowthMap
+from mnx.graphs.model import Array
+from mnx.graphs.mothers.alignment import Alignment
+from mnx.graphs.trees.attention import Mask, attention_of
+from mnx.graphs.trees.structure import Op, Parameter, Structure
+
+
+class Queries:
+    """Which channels of a member's parameters make queries, and what they are multiplied by."""
+
+    def __init__(self, mother: Structure, member: Structure, alignment: Alignment) -> None:
+        self._rows: dict[tuple[str, str], tuple[Mask, float]] = {}
+        if not member.products:
+            return
+        ours, theirs = list(mother.ops()), list(member.ops())
+        for left, right in alignment.matches:
+            if right.name not in member.products:
+                continue
+            old, new = attention_of(left, ours), attention_of(right, theirs)
+            if old is not None and new is not None:
+                self._rows |= {key: (mask, old.scale / new.scale) for key, mask in new.rows.items()}
+
+    def row(self, op: Op, parameter: Parameter, value: Array, axis: int, growth: GrowthMap, old: int) -> Array:
+        """A parameter whose axis has grown, with the rows of queries as they must be; others as they are."""
+        if (op.name, parameter.name) not in self._rows:
+            return value
+        mask, factor = self._rows[op.name, parameter.name]
+        factors = np.where(mask, np.where(growth < old, factor, 0.0), 1.0)
+        return np.asarray(value * factors.reshape([-1 if place == axis else 1 for place in range(value.ndim)]))

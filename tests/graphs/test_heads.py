@@ -1,0 +1,81 @@
+"""Heads that grow in width: new channels of keys meet zeros in the queries, and queries make up for another scale."""
+
+import numpy as np
+import pytest
+from kinds import attending
+from strategies import batch_for, doubled, planned, trained
+
+from mnx.graphs.growth.growing import Growing, Style
+from mnx.graphs.growth.hatch import grow, hatch
+from mnx.graphs.model import Model
+from mnx.graphs.mothers.mother import embedded
+from mnx.graphs.run import run
+from mnx.graphs.trees.attention import attention_of
+from mnx.graphs.trees.describe import describe
+
+
+def pair(joined: bool) -> tuple[Model, Model]:
+    small, large = attending("m", 6, 2, 1, 3, joined), attending("n", 8, 2, 2, 5, joined)
+    return trained(small), large
+
+
+@pytest.mark.parametrize("joined", [False, True])
+def test_heads_of_the_lesser_width_are_the_mothers(joined: bool) -> None:
+    members = [
+        attending("a", 6, 2, 1, 3, joined),
+        attending("b", 8, 2, 2, 5, joined),
+        attending("c", 6, 2, 1, 4, joined),
+    ]
+    mother, structure = planned(members)
+    wide = structure.wide
+    assert wide is not None
+    assert {wide.groups[group] for group in wide.dotted} == {3}
+    real = trained(mother)
+    batches = {"random": batch_for(real, 1), "real": batch_for(real, 2)}
+    for member in members:
+        assert hatch(real, member, batches, "real", 0).certificate.passed
+
+
+def test_heads_of_one_width_grow_in_number() -> None:
+    members = [attending("a", 6, 2, 1), attending("b", 6, 3, 1)]
+    assert planned(members)[1].parameter_count == describe(members[0]).parameter_count
+
+
+@pytest.mark.parametrize("joined", [False, True])
+def test_the_rows_of_queries_are_told_from_those_of_keys_and_values(joined: bool) -> None:
+    wide = describe(attending("a", 6, 2, 1, 3, joined)).wide
+    assert wide is not None
+    ops = list(wide.ops())
+    (product,) = (op for op in ops if op.name in wide.products)
+    found = attention_of(product, ops)
+    assert found is not None
+    assert found.scale == pytest.approx(3**-0.5)
+    assert [int(mask.sum()) for mask in found.rows.values()] == [6, 6], "the weight's columns and the bias"
+    assert [mask.size for mask in found.rows.values()] == ([18, 18] if joined else [6, 6])
+
+
+@pytest.mark.parametrize("joined", [False, True])
+def test_in_double_precision_only_rounding_is_left(joined: bool) -> None:
+    small, large = pair(joined)
+    mother, batch = doubled(small), batch_for(small, 3)
+    (expected,) = run(mother, batch, precision="float64").values()
+    (found,) = run(grow(mother, large, batch, Style())[0], batch, precision="float64").values()
+    assert float(np.abs(found - expected).max()) < 1e-6, "scale and epsilon are stored in float32"
+
+
+def test_new_channels_learn_though_they_do_nothing_yet() -> None:
+    small, large = pair(False)
+    grown, _, _ = grow(small, large, batch_for(small, 3), Style())
+    known = embedded(describe(small), describe(large))
+    growing = Growing(
+        small, known.mother, large, known.member, known.alignment, known.found, batch_for(small, 3), Style()
+    )
+    ops = {op.value: op for op in known.member.ops()}
+    (product, *_) = (op for op in ops.values() if op.name in known.member.products)
+    keys = ops[ops[product.site.node.inputs[1]].site.node.inputs[0]]
+    while not keys.parameters or keys.op != "MatMul":
+        keys = ops[keys.site.node.inputs[0]]
+    (weight,) = keys.parameters
+    fresh = growing.axis(weight.axes[1]) >= 6
+    assert fresh.sum() == 4
+    assert np.abs(grown.weights[weight.name][:, fresh]).min() > 0
