@@ -158,11 +158,13 @@ def _picked_range(site: Site, arriving: Sequence[Interval]) -> Interval:
     return arriving[0] if arriving and not site.parameters else (-inf, inf)
 
 
-def _with_zero(site: Site, arriving: Sequence[Interval]) -> Interval:
+def _padded_range(site: Site, arriving: Sequence[Interval]) -> Interval:
+    """What arrives, and what is padded with where that is a number."""
     low, high = arriving[0]
-    return (
-        (min(low, 0.0), max(high, 0.0)) if site.node.attributes.get("mode", "constant") == "constant" else (low, high)
-    )
+    if site.node.attributes.get("mode", "constant") != "constant":
+        return low, high
+    value = site.constants[2] if site.node.input(2) else np.zeros(1)
+    return (-inf, inf) if value is None else (min(low, float(value.min())), max(high, float(value.max())))
 
 
 def _cut_signature(site: Site) -> tuple[tuple[str, Attribute], ...]:
@@ -203,7 +205,7 @@ EXPAND = Rule(
 )
 PAD = Rule(
     tie=_tie_pad,
-    range=_with_zero,
+    range=_padded_range,
     matching={"mode": "constant"},
     signature=_pad_signature,
     rewrite=_rewrite_pad,

@@ -17,8 +17,9 @@ net (float[batch, 3, 4, 4] x, float[8, 3, 1, 1] w, float[8] wb, float[8, 3, 1, 1
      float[6] vb, float[8] p, float[8] q, float[8] m, float[8] variance, float[8, 1, 1] r, float[8, 5, 2, 2] t,
      float[5] u, float[8, 1, 3, 3] z, float[8, 4, 3, 3] g,
      float[8, 8] f, float[3, {taken}] k, float[3] kb) => (float[batch, 3] y)
-    <float zero = {{0.0}}, float half = {{0.5}}, float tenth = {{0.1}}, float two = {{2.0}}, int64[1] rows = {{2}},
-     int64[1] channels = {{1}}, int64[1] from = {{4}}, int64[1] to = {{8}}, int64[3] target = {{0, 8, 16}},
+    <float zero = {{0.0}}, float half = {{0.5}}, float tenth = {{0.1}}, float two = {{2.0}}, float less = {{-1.0}},
+     int64[1] rows = {{2}}, int64[1] channels = {{1}}, int64[1] begin = {{0}}, int64[1] from = {{4}},
+     int64[1] to = {{8}}, int64[3] target = {{0, 8, 16}}, int64[8] around = {{0, 0, 1, 1, 0, 0, 1, 1}},
      int64[4] sizes = {{1, 8, 4, 4}}, int64[8] pads = {{0, 1, 0, 0, 0, 2, 0, 0}}, float[4] scales = {{1, 1, 2, 2}}> {{
     a = Conv (x, w, wb)
     {body}
