@@ -55,7 +55,8 @@ def _bounds(site: Site) -> Interval:
 
 def _clip_range(site: Site, arriving: Sequence[Interval]) -> Interval:
     low, high = _bounds(site)
-    return max(low, arriving[0][0]), min(high, arriving[0][1])
+    first, last = (min(max(end, low), high) for end in arriving[0])
+    return first, last
 
 
 def _inside_clip(site: Site, arriving: Interval) -> bool:
@@ -64,7 +65,14 @@ def _inside_clip(site: Site, arriving: Interval) -> bool:
 
 
 def _leaky_range(site: Site, arriving: Sequence[Interval]) -> Interval:
-    return arriving[0] if arriving[0][0] >= 0 else (-inf, max(arriving[0][1], 0.0))
+    if arriving[0][0] >= 0 or site.node.real("alpha", 0.01) < 0:
+        return _sloped_range(site, arriving)
+    return -inf, max(arriving[0][1], 0.0)
+
+
+def _sloped_range(site: Site, arriving: Sequence[Interval]) -> Interval:
+    """Of PRelu: training makes slopes that are below zero too."""
+    return arriving[0] if arriving[0][0] >= 0 else (-inf, inf)
 
 
 def _always(site: Site, arriving: Interval) -> bool:
@@ -108,7 +116,8 @@ def _scales(site: Site) -> frozenset[Keeps]:
 
 
 def _selu_range(site: Site, arriving: Sequence[Interval]) -> Interval:
-    return -site.node.real("alpha", 1.6732632) * site.node.real("gamma", 1.0507009), inf
+    alpha, gamma = site.node.real("alpha", 1.6732632), site.node.real("gamma", 1.0507009)
+    return (min(-alpha * gamma, 0.0) if gamma > 0 else -inf), inf
 
 
 def _selu_line(site: Site) -> Line:
@@ -116,7 +125,16 @@ def _selu_line(site: Site) -> Line:
 
 
 def _elu_range(site: Site, arriving: Sequence[Interval]) -> Interval:
-    return -site.node.real("alpha", 1.0), inf
+    return min(-site.node.real("alpha", 1.0), 0.0), inf
+
+
+def _celu_range(site: Site, arriving: Sequence[Interval]) -> Interval:
+    alpha = site.node.real("alpha", 1.0)
+    return (-alpha if alpha > 0 else -inf), inf
+
+
+def _above_threshold(site: Site, arriving: Sequence[Interval]) -> Interval:
+    return min(site.node.real("alpha", 1.0), 0.0), inf
 
 
 def activation(
@@ -171,7 +189,7 @@ PRELU = Rule(
     tie=_tie_slopes,
     slots={1: Slot(Kind.SLOPE, (Role.PRODUCE,))},
     identity=_always,
-    range=_leaky_range,
+    range=_sloped_range,
     keeps_zero=True,
     cost=output_cost,
     doc="the identity with a slope of 1",
@@ -205,7 +223,7 @@ LOG = activation(-inf, inf, at_zero=False)
 SQRT = activation(0.0, inf)
 RECIPROCAL = activation(-inf, inf, at_zero=False)
 ELU = Rule(tie=_tie_same, range=_elu_range, matching={"alpha": 1.0}, keeps_zero=True, line=_line_above(0.0))
-CELU = Rule(tie=_tie_same, range=_elu_range, matching={"alpha": 1.0}, keeps_zero=True, line=_line_above(0.0))
+CELU = Rule(tie=_tie_same, range=_celu_range, matching={"alpha": 1.0}, keeps_zero=True, line=_line_above(0.0))
 SELU = Rule(
     tie=_tie_same,
     range=_selu_range,
@@ -213,7 +231,7 @@ SELU = Rule(
     keeps_zero=True,
     line=_selu_line,
 )
-THRESHOLDED_RELU = activation(0.0, inf, {"alpha": 1.0})
+THRESHOLDED_RELU = Rule(tie=_tie_same, range=_above_threshold, matching={"alpha": 1.0}, keeps_zero=True)
 GELU = activation(_DEEPEST_GELU, inf, {"approximate": "none"}, line=_line_above(_GELU_IS_STRAIGHT), mirror=_mirrored)
 HARD_SWISH = activation(_DEEPEST_HARD_SWISH, inf, line=_line_above(3.0), mirror=_mirrored)
 MISH = activation(_DEEPEST_MISH, inf)

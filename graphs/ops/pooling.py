@@ -7,7 +7,7 @@ from math import prod
 
 from mnx.graphs.model import Attribute
 from mnx.graphs.ops.axes import Axes, Axis, Ties, fixed
-from mnx.graphs.ops.rule import EVERY, LINEAR, MONOTONE, Keeps, Rule, Site, keeps_every, same_range, space
+from mnx.graphs.ops.rule import EVERY, LINEAR, MONOTONE, Interval, Keeps, Rule, Site, keeps_every, same_range, space
 
 
 def _tie(site: Site, axes: Sequence[Axes], ties: Ties) -> Axes:
@@ -72,10 +72,19 @@ def _input_cost(site: Site) -> int:
     return prod(site.shapes[0][1:])
 
 
+def _counts_zeros(site: Site) -> bool:
+    """Whether a mean is also taken over zeros around the image."""
+    return any(site.node.integers("pads", ())) and site.node.integer("count_include_pad", 0) != 0
+
+
 def _keeps_of_mean(site: Site) -> frozenset[Keeps]:
     """Where zeros around the image are counted, a constant does not pass."""
-    padded = any(site.node.integers("pads", ())) and site.node.integer("count_include_pad", 0)
-    return LINEAR if padded else EVERY
+    return LINEAR if _counts_zeros(site) else EVERY
+
+
+def _range_of_mean(site: Site, arriving: Sequence[Interval]) -> Interval:
+    low, high = arriving[0]
+    return (min(low, 0.0), max(high, 0.0)) if _counts_zeros(site) else (low, high)
 
 
 def _keeps_of_sum(site: Site) -> frozenset[Keeps]:
@@ -97,7 +106,7 @@ _WINDOW: dict[str, Attribute] = {
 MAX_POOL = Rule(tie=_tie, range=same_range, matching=_WINDOW, keeps_zero=True, keeps=_keeps_of_extreme)
 AVERAGE_POOL = Rule(
     tie=_tie,
-    range=same_range,
+    range=_range_of_mean,
     matching={**_WINDOW, "count_include_pad": 0},
     cost=_window_cost,
     keeps_zero=True,

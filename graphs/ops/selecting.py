@@ -1,6 +1,7 @@
 """Ops that take or add elements: Slice, Gather, Expand, Pad.
 
-The ends of a Slice and the target of an Expand embed widths and change with them.
+The ends of a Slice embed widths and change with them. The target of an Expand embeds none: in canonical form it has a 1
+for every axis that stays.
 """
 
 from __future__ import annotations
@@ -97,17 +98,6 @@ def _tie_expand(site: Site, axes: Sequence[Axes], ties: Ties) -> Axes:
     )
 
 
-def _rewrite_expand(site: Site, widths: Widths) -> Rewritten:
-    target = site.constants[1]
-    if target is None:
-        return Rewritten()
-    sizes = [
-        1 if int(entry) == 1 else widths.of(axis)
-        for entry, axis in zip(target, widths.output[-len(target) :], strict=True)
-    ]
-    return Rewritten(constants={1: np.array(sizes, dtype=np.int64)})
-
-
 def _tie_pad(site: Site, axes: Sequence[Axes], ties: Ties) -> Axes:
     """Zeros before and behind channels are channels too, as many as wanted; padded space is fixed."""
     result = []
@@ -168,11 +158,13 @@ def _picked_range(site: Site, arriving: Sequence[Interval]) -> Interval:
     return arriving[0] if arriving and not site.parameters else (-inf, inf)
 
 
-def _with_zero(site: Site, arriving: Sequence[Interval]) -> Interval:
+def _padded_range(site: Site, arriving: Sequence[Interval]) -> Interval:
+    """What arrives, and what is padded with where that is a number."""
     low, high = arriving[0]
-    return (
-        (min(low, 0.0), max(high, 0.0)) if site.node.attributes.get("mode", "constant") == "constant" else (low, high)
-    )
+    if site.node.attributes.get("mode", "constant") != "constant":
+        return low, high
+    value = site.constants[2] if site.node.input(2) else np.zeros(1)
+    return (-inf, inf) if value is None else (min(low, float(value.min())), max(high, float(value.max())))
 
 
 def _cut_signature(site: Site) -> tuple[tuple[str, Attribute], ...]:
@@ -208,13 +200,12 @@ EXPAND = Rule(
     tie=_tie_expand,
     slots={0: Slot(Kind.TABLE, (Role.PRODUCE,), operand=True)},
     range=_picked_range,
-    rewrite=_rewrite_expand,
     derived=(1,),
     doc="a class token for every example",
 )
 PAD = Rule(
     tie=_tie_pad,
-    range=_with_zero,
+    range=_padded_range,
     matching={"mode": "constant"},
     signature=_pad_signature,
     rewrite=_rewrite_pad,

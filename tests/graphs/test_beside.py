@@ -2,17 +2,12 @@
 
 from collections.abc import Sequence
 
-import numpy as np
-import pytest
 from activated import branched, dense
 from hypothesis import given
 from hypothesis import strategies as st
 from strategies import batch_for, examples, outline, planned, trained
 
-from mnx.graphs.errors import NotPreserved
-from mnx.graphs.growth import shares
 from mnx.graphs.growth.hatch import hatch
-from mnx.graphs.growth.maps import taken
 from mnx.graphs.model import Model
 from mnx.graphs.mothers.matching import How
 from mnx.graphs.mothers.mother import embed
@@ -78,16 +73,3 @@ def test_a_whole_block_of_branches_is_inserted_where_one_passes() -> None:
     mother = check_that_members_hatch(members)
     alignment, _ = embed(describe(mother), describe(members[1]))
     assert len(alignment.only_right) == 1
-
-
-def test_channels_beside_that_are_read_break_the_function(monkeypatch: pytest.MonkeyPatch) -> None:
-    mother, member = trained(dense("m", 4, (3,))), dense("n", 4, (3, 3))
-    batches = {"real": batch_for(mother, 2, 24)}
-    assert hatch(mother, member, batches, "real", 0).certificate.passed
-
-    def read(weight: np.ndarray, axis: int, growth: np.ndarray, fresh: float = 0.0) -> np.ndarray:
-        return taken(weight, axis, growth, 0.1)
-
-    monkeypatch.setattr(shares, "taken", read)
-    with pytest.raises(NotPreserved, match="n does not compute the function of m"):
-        hatch(mother, member, batches, "real", 0)

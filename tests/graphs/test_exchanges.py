@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from strategies import batch_for, doubled, examples, planned, trained
 
-from mnx.graphs.errors import GraphError, NotPreserved
-from mnx.graphs.growth.growing import Growing, Style
+from mnx.graphs.errors import GraphError
+from mnx.graphs.growth.growing import Style
 from mnx.graphs.growth.hatch import grow, hatch
 from mnx.graphs.model import Model
 from mnx.graphs.mothers.alignment import Insertion
@@ -82,21 +82,3 @@ def test_in_double_precision_only_rounding_is_left() -> None:
         for member in members:
             (found,) = run(grow(mother, member, batch, Style())[0], batch, precision="float64").values()
             assert float(np.abs(found - expected).max()) < 1e-12
-
-
-@pytest.mark.parametrize(
-    "pair",
-    [
-        (gated("m", [(4, ""), (5, "")]), gated("n", [(6, "before"), (5, "")])),
-        (gated("m", [(4, ""), (5, "")]), gated("n", [(6, ""), (5, "behind")])),
-        (post_norm("m", 8, 1), post_norm("n", 8, 2)),
-    ],
-    ids=["a factor not taken over", "a factor not taken over behind", "a scale not handed over"],
-)
-def test_a_broken_twin_is_caught(pair: tuple[Model, Model], monkeypatch: pytest.MonkeyPatch) -> None:
-    mother, member = trained(pair[0]), pair[1]
-    batches = {"real": batch_for(mother, 2, 24)}
-    assert hatch(mother, member, batches, "real", 0).certificate.passed
-    monkeypatch.setattr(Growing, "exchanged", lambda self, weights: dict(weights))
-    with pytest.raises(NotPreserved, match="n does not compute the function of m"):
-        hatch(mother, member, batches, "real", 0)

@@ -5,11 +5,9 @@ import pytest
 from kinds import attending
 from strategies import batch_for, doubled, planned, trained
 
-from mnx.graphs.errors import NotPreserved
 from mnx.graphs.growth.growing import Growing, Style
 from mnx.graphs.growth.hatch import grow, hatch
-from mnx.graphs.growth.queries import Queries
-from mnx.graphs.model import Array, Model
+from mnx.graphs.model import Model
 from mnx.graphs.mothers.mother import embedded
 from mnx.graphs.run import run
 from mnx.graphs.trees.attention import attention_of
@@ -81,21 +79,3 @@ def test_new_channels_learn_though_they_do_nothing_yet() -> None:
     fresh = growing.axis(weight.axes[1]) >= 6
     assert fresh.sum() == 4
     assert np.abs(grown.weights[weight.name][:, fresh]).min() > 0
-
-
-def as_they_come(
-    self: Queries, op: object, parameter: object, value: Array, axis: int, growth: Array, old: int
-) -> Array:
-    return value
-
-
-@pytest.mark.parametrize("joined", [False, True])
-def test_without_zeros_and_scale_in_the_queries_the_certificate_fails(
-    joined: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    small, large = pair(joined)
-    batches = {"real": batch_for(small, 2)}
-    assert hatch(small, large, batches, "real", 0).certificate.passed
-    monkeypatch.setattr(Queries, "row", as_they_come)
-    with pytest.raises(NotPreserved, match="n does not compute the function of m"):
-        hatch(small, large, batches, "real", 0)

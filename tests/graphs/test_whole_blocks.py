@@ -8,12 +8,10 @@ from hand_made import Net
 from kinds import group_normed
 from strategies import batch_for, doubled, planned, trained
 
-from mnx.graphs.errors import GraphError, NotPreserved
-from mnx.graphs.growth import growing
+from mnx.graphs.errors import GraphError
 from mnx.graphs.growth.growing import Style
 from mnx.graphs.growth.hatch import grow, hatch
-from mnx.graphs.growth.maps import GrowthMap
-from mnx.graphs.model import Array, Model
+from mnx.graphs.model import Model
 from mnx.graphs.run import run
 from mnx.graphs.zoo import layers
 
@@ -71,16 +69,3 @@ def test_in_double_precision_only_rounding_is_left(name: str) -> None:
 def test_blocks_of_another_number_and_width_share_no_mother() -> None:
     with pytest.raises(GraphError, match="their widths are built differently"):
         planned([grouped("a", 2, 3, 3), grouped("b", 4, 4, 4)])
-
-
-@pytest.mark.parametrize("name", ["more blocks", "more blocks that widen", "more normalised blocks"])
-def test_blocks_that_are_torn_apart_are_caught(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    rule = growing.axis_map
-
-    def torn(axis: object, maps: object, widths: object) -> GrowthMap:
-        found: Array = rule(axis, maps, widths)  # type: ignore[arg-type]
-        return np.concatenate([found[:-2], np.roll(found[-2:], 1)])
-
-    monkeypatch.setattr(growing, "axis_map", torn)
-    with pytest.raises(NotPreserved):
-        check_that_members_hatch(ENSEMBLES[name])
