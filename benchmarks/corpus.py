@@ -390,7 +390,7 @@ def markdown(rows: Sequence[Sequence[str]], refusals: Sequence[str], summary: st
         "their certificate; she has fresh weights, and biases and statistics as training might leave them; eval, "
         f"statistics: the largest binding difference in these certificates, over max(1, max|y|), on {EXAMPLES} random "
         "and 8 extreme examples, in eval mode and with batch statistics; float64: the same of the same growth in "
-        f"double precision, on {EXAMPLES_FLOAT64} random examples, which shows the error of the rules alone. 1e-13 is left "
+        f"double precision, on {EXAMPLES_FLOAT64} random examples: the error of the rules alone. 1e-13 is left "
         "behind an inserted BatchNormalization, whose epsilon ONNX holds in float32. On extreme examples a certificate "
         "allows for more than 1e-5 where the mother's own rounding is as large.\n\n"
         + "\n".join(lines)
