@@ -70,12 +70,17 @@ def variants(count: int, seed: int = SEED) -> list[list[list[tuple[int, int]]]]:
     return found
 
 
+def write_variants(folder: Path, count: int, width: float) -> None:
+    """Write V100's members, with `width` times the filters."""
+    for number, blocks in enumerate(variants(count)):
+        name = f"v{number:03}"
+        model = vgg(name, narrowed(blocks, width), 10, (3, 32, 32), (round(HIDDEN * width),) * 2)
+        onnx_file.write(model, folder / f"{name}.onnx")
+
+
 def step_make(folder: str, count: str, width: str) -> dict[str, Any]:
     """Write the members, and the large one with its weights in a file of their own."""
-    for number, blocks in enumerate(variants(int(count))):
-        name = f"v{number:03}"
-        model = vgg(name, narrowed(blocks, float(width)), 10, (3, 32, 32), (round(HIDDEN * float(width)),) * 2)
-        onnx_file.write(model, Path(folder) / f"{name}.onnx")
+    write_variants(Path(folder), int(count), float(width))
     large = vgg("large", parse_blocks(VGG16), 10, (3, 32, 32), (LARGE_HIDDEN,) * 2)
     proto = to_proto(large, include_ends=True)
     place = Path(folder) / "large"

@@ -59,14 +59,14 @@ class Answers:
     Members of one mother are compared with the same answers of hers.
     """
 
-    def __init__(self, model: Model, inputs: Mapping[str, Batch]) -> None:
-        self._model, self._inputs = model, inputs
+    def __init__(self, model: Model, inputs: Mapping[str, Batch], precision: str = "float32") -> None:
+        self._model, self._inputs, self._precision = model, inputs, precision
         self._known: dict[tuple[str, str], Array] = {}
 
     def logits(self, inputs: str, mode: str) -> Array:
         """As `logits`, of a batch by name."""
         if (inputs, mode) not in self._known:
-            self._known[inputs, mode] = logits(self._model, self._inputs[inputs], mode)
+            self._known[inputs, mode] = logits(self._model, self._inputs[inputs], mode, self._precision)
         return self._known[inputs, mode]
 
 

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from math import sqrt
 
 import numpy as np
 
 from mnx.graphs.errors import GraphError
 from mnx.graphs.growth.codes import Code, code_of, coded_rows, constant_behind, decoded_columns, doubled
+from mnx.graphs.growth.draws import blocks, draw_size, matching, uniform
 from mnx.graphs.growth.insert import Statistics, channel_statistics, identity, zero
 from mnx.graphs.growth.maps import (
     GrowthMap,
@@ -27,7 +27,7 @@ from mnx.graphs.growth.queries import Queries
 from mnx.graphs.growth.shares import copied, placed, shared
 from mnx.graphs.model import Array, Model
 from mnx.graphs.mothers.alignment import Alignment, Place
-from mnx.graphs.mothers.carve import fan_in, fresh
+from mnx.graphs.mothers.carve import fresh
 from mnx.graphs.mothers.correspondence import Correspondence
 from mnx.graphs.mothers.kernels import Window, offsets, window
 from mnx.graphs.mothers.matching import How
@@ -39,12 +39,6 @@ from mnx.graphs.trees.structure import Op, Parameter, Structure
 
 _ROWS = (Kind.WEIGHT, Kind.BIAS, Kind.SCALE, Kind.SHIFT)
 """What a linear op's result is made of: multiplied together, the result is."""
-
-_BLOCK = 1 << 19
-"""So many numbers are worked on at a time."""
-
-_UNIT = np.float32(sqrt(12))
-"""What brings uniform numbers from an interval of length 1 to variance 1."""
 
 SPLITS = ("random", "equal")
 """How the copies of a column share it: by random draws that add up exactly, or equally."""
@@ -255,19 +249,11 @@ class Growing:
         """Rows by their map: those of old channels repeated, means, and fresh ones."""
         if (growth < value.shape[axis]).all():
             return taken(value, axis, growth)
+        made = len(np.unique(growth[growth >= value.shape[axis]]))
         if (mean := self.means.group_of(parameter.axes[axis])) is not None:
-            scaled = self.means.scaled(op, parameter, value, mean)
-            return taken(scaled, axis, growth, self._at_mean(op, parameter, value, axis))
-        return taken(value, axis, growth, self._fresh(op, parameter, value, axis))
-
-    def _at_mean(self, op: Op, parameter: Parameter, value: Array, axis: int) -> Array | float:
-        """Rows of channels at the mean, in the shape of the grown value."""
-        row = self.means.row(op, parameter, value, axis)
-        if isinstance(row, float):
-            return row
-        shape = list(value.shape)
-        shape[axis] = parameter.shape[axis]
-        return np.broadcast_to(row, shape)
+            scaled, row = self.means.scaled(op, parameter, value, mean), self.means.row(op, parameter, value, axis)
+            return taken(scaled, axis, growth, row if isinstance(row, float) else np.repeat(row, made, axis))
+        return taken(value, axis, growth, self._fresh(op, parameter, value, axis, made))
 
     def _columns(self, op: Op, parameter: Parameter, value: Array, axis: int) -> Array:
         for group in self.coded(parameter.axes[axis]):
@@ -279,9 +265,8 @@ class Growing:
             return value
         result = self._shares(op, parameter, value, axis, growth)
         if self.means.group_of(parameter.axes[axis]) is not None and op.name in self.means.centred.settled:
-            inside: list[slice | Array] = [slice(None)] * result.ndim
-            inside[axis] = np.flatnonzero(growth >= value.shape[axis])
-            result[tuple(inside)] = self._fresh(op, parameter, result, axis)[tuple(inside)]
+            made = np.flatnonzero(growth >= value.shape[axis])
+            result[(slice(None),) * axis + (made,)] = self._fresh(op, parameter, result, axis, len(made))
         return result
 
     def _shares(self, op: Op, parameter: Parameter, value: Array, axis: int, growth: GrowthMap) -> Array:
@@ -293,13 +278,13 @@ class Growing:
         result = np.empty((*before, len(runs), *inside, *behind), value.dtype)
         random = random_of(self.style.seed, self.member.name, parameter.name)
         equal = self.style.split == "equal" or parameter.kind is not Kind.WEIGHT
-        scale = None if equal else _UNIT * self._scale(op, parameter, value)
+        scale = None if equal else draw_size(op, parameter, value)
         if scale is not None and inside:
             scale = np.expand_dims(scale, axis)
         sharing = len(copied(runs))
         for block in blocks(parts, axis):
             part = parts[block]
-            draws = None if scale is None else _drawn(random, part, axis, sharing, scale[_slices(scale, block)])
+            draws = None if scale is None else uniform(random, part, axis, sharing, scale[matching(scale, block)])
             result[block] = shared(part, axis, runs, draws)
         return result.reshape(*before, len(growth), *behind)
 
@@ -314,27 +299,10 @@ class Growing:
     def _doubled(self, axis: Axis, group: int) -> tuple[GrowthMap, GrowthMap]:
         return doubled(axis, group, self.found.carried[group], self.codes[group].passage.copies, self.old)
 
-    def _fresh(self, op: Op, parameter: Parameter, value: Array, axis: int) -> Array:
-        """Fresh rows: drawn as for a new network, in the shape that the value has so far but for its grown axis."""
-        drawn = fresh(op, parameter, self.style.seed)
-        for other, size in enumerate(value.shape):
-            if other != axis and drawn.shape[other] != size:
-                drawn = np.take(drawn, np.arange(size) % drawn.shape[other], axis=other)
-        return drawn
-
-    def _scale(self, op: Op, parameter: Parameter, value: Array) -> Array:
-        """The size of draws: that of the mother's row, so that shares that cancel do not drown it in rounding.
-
-        Weight decay makes the rows before a normalisation far smaller than a fresh initialisation. Rows of nearly
-        nothing get a thousandth of a fresh one's size, so that copies differ even there.
-        """
-        start = sqrt(2.0 / fan_in(op, parameter))
-        rows = tuple(axis for axis, role in enumerate(parameter.roles) if role is not Role.PRODUCE)
-        axis = next((axis for axis in range(2) if axis not in rows), 0)
-        parts = [value[block] for block in blocks(value, 1 - axis)] if axis not in rows else [value]
-        squares = [np.mean(np.square(part), axis=rows, keepdims=True, dtype=np.float64) for part in parts]
-        size = np.sqrt(np.concatenate(squares, axis=axis))
-        return np.asarray(np.clip(size, 1e-3 * start, start), dtype=np.float32)
+    def _fresh(self, op: Op, parameter: Parameter, value: Array, axis: int, count: int) -> Array:
+        """So many fresh rows along `axis`, drawn as for a new network, in the shape that the value has so far."""
+        shape = (*value.shape[:axis], count, *value.shape[axis + 1 :])
+        return fresh(op, parameter, self.style.seed, self.member.name, shape)
 
     def _decoding(self, op: Op, values: Mapping[int, Array]) -> Mapping[int, Array]:
         """The mother's parameters where a shift is undone in a bias, or in a mean."""
@@ -395,32 +363,6 @@ class Growing:
             grown = taken(missing, 0, self.axis(right.output[1]))
             found[mean] = (weights[mean] - grown).astype(self.precision)
         return found
-
-
-def blocks(value: Array, axis: int) -> Iterator[tuple[slice, ...]]:
-    """A value in parts that fit into a processor's cache, each whole along `axis`."""
-    other = 1 if axis == 0 else 0
-    if value.ndim < 2:
-        yield (slice(None),)
-        return
-    step = max(1, _BLOCK * value.shape[other] // max(1, value.size))
-    for start in range(0, value.shape[other], step):
-        yield (slice(None),) * other + (slice(start, start + step),)
-
-
-def _slices(scale: Array, block: tuple[slice, ...]) -> tuple[slice, ...]:
-    """The part of a scale that belongs to a block; it is whole along axes on which it does not depend."""
-    return tuple(slice(None) if size == 1 else part for size, part in zip(scale.shape, block, strict=False))
-
-
-def _drawn(random: np.random.Generator, value: Array, axis: int, count: int, scale: Array) -> Array:
-    """Uniform numbers with a mean of 0 and a standard deviation of `scale`, so many along `axis`."""
-    shape = list(value.shape)
-    shape[axis] = count
-    draws = random.random(shape, dtype=np.float32)
-    draws -= np.float32(0.5)
-    draws *= scale
-    return draws
 
 
 def missing_bias(left: Op, right: Op) -> str:

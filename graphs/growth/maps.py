@@ -106,8 +106,8 @@ def taken(value: Array, axis: int, growth: GrowthMap, fresh: Array | float = 0.0
         value: the old value.
         axis: the axis that grows.
         growth: its map.
-        fresh: what fresh entries are: a number, or a value of the grown shape, of which those that repeat one another
-            take the first one's.
+        fresh: what fresh entries are: a number, or a value with an entry along `axis` for each number of a fresh
+            channel, in order; those that repeat one another take the same.
     """
     old = value.shape[axis]
     if is_same(growth, old):
@@ -122,8 +122,8 @@ def taken(value: Array, axis: int, growth: GrowthMap, fresh: Array | float = 0.0
     if isinstance(fresh, float):
         result[tuple(inside)] = fresh
     else:
-        _, first, which = np.unique(growth[made], return_index=True, return_inverse=True)
-        result[tuple(inside)] = np.take(fresh, made[first[which]], axis=axis)
+        _, which = np.unique(growth[made], return_inverse=True)
+        result[tuple(inside)] = np.take(fresh, which, axis=axis)
     return result
 
 

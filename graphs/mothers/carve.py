@@ -100,13 +100,23 @@ def fan_in(op: Op, parameter: Parameter) -> int:
     return prod(reach) if reach else parameter.shape[-1]
 
 
-def fresh(op: Op, parameter: Parameter, seed: int) -> Array:
-    """A new value of a parameter, float32, drawn from (seed, name) alone."""
+def fresh(op: Op, parameter: Parameter, seed: int, network: str = "", shape: Shape | None = None) -> Array:
+    """A new value of a parameter, float32, drawn from the seed and the names alone.
+
+    Args:
+        op: the op that reads it.
+        parameter: the parameter.
+        seed: of what is drawn, with the parameter's name.
+        network: a further name that decides, '' for none.
+        shape: that of a part of the parameter, where no more is needed.
+    """
+    shape = parameter.shape if shape is None else shape
     if parameter.kind in (Kind.WEIGHT, Kind.TABLE):
-        random = np.random.default_rng((seed, crc32(parameter.name.encode())))
+        names = (parameter.name, network) if network else (parameter.name,)
+        random = np.random.default_rng((seed, *(crc32(name.encode()) for name in names)))
         scale = np.float32(sqrt(2.0 / fan_in(op, parameter)) if parameter.kind is Kind.WEIGHT else TABLE_SCALE)
-        return np.asarray(random.standard_normal(parameter.shape, dtype=np.float32) * scale)
-    return np.full(parameter.shape, _FRESH.get(parameter.kind, 0.0), dtype=np.float32)
+        return np.asarray(random.standard_normal(shape, dtype=np.float32) * scale)
+    return np.full(shape, _FRESH.get(parameter.kind, 0.0), dtype=np.float32)
 
 
 def _rewritten(

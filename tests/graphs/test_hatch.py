@@ -326,3 +326,15 @@ def test_the_answers_of_another_mother_are_no_proof() -> None:
     batches = batches_for(mother)
     with pytest.raises(NotPreserved, match="n does not compute the function of m"):
         hatch(mother, member, batches, "real", 0, answers=Answers(trained(mother, 1), batches))
+
+
+def test_fresh_channels_are_each_members_own_and_come_in_twos() -> None:
+    mother = trained(mlp("m", 4, (3,), 3))
+    style, batch = Style(fresh=1.0), batch_for(mother, 1)
+    one, again, other = (grow(mother, mlp(name, 4, (9,), 3), batch, style)[0] for name in ("a", "a", "b"))
+    rows = [model.weights["fc1.weight"] for model in (one, again, other)]
+    np.testing.assert_array_equal(rows[0], rows[1])
+    assert not np.isin(rows[0][3:], rows[2][3:]).any()
+    np.testing.assert_array_equal(rows[0][3::2], rows[0][4::2])
+    assert len(np.unique(rows[0][3:], axis=0)) == 3
+    assert difference(logits(mother, batch), logits(other, batch)).passed
