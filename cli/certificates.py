@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from mnx.cli.output import Grid, Part, grid, number, percent, small
 from mnx.graphs.certificate import EVAL, LOGITS, Certificate, Check
+from mnx.graphs.growth.perturb import Perturbation
 
 COLUMNS = ("inputs", "?>n", "mode", ">max|d|", ">max|y|", ">relative", ">tolerance", ">same\nclass", "")
 MODES = "max|d|: largest difference; max|y|: largest output; batch: normalised by the batch, as in training"
@@ -20,6 +21,9 @@ def certificate_parts(certificates: Mapping[str, Certificate], first: str = "") 
     yield MODES
     if drifts(certificates.values()):
         yield DRIFT
+    for text in dict.fromkeys(Perturbation(**each.perturbed).text for each in certificates.values() if each.perturbed):
+        yield "perturbed behind these checks, so that what is written differs from its mother:"
+        yield text
 
 
 def table(certificates: Mapping[str, Certificate], first: str = "") -> Grid:

@@ -49,7 +49,8 @@ def command(
     """Hatch every member from its mother, with a certificate for each.
 
     A hatched member computes exactly its mother's function; the certificate is the measured proof, on random, extreme
-    and real examples. Where it fails, nothing is written for that member and the exit code is 3.
+    and real examples. Where it fails, nothing is written for that member and the exit code is 3. --noise and --perturb
+    change weights behind the certificate, which says so: what is written then computes nearly that function.
 
     \b
     Example:

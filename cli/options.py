@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 import click
 
+from mnx.graphs.errors import GraphError
 from mnx.graphs.growth.growing import SPLITS
 from mnx.graphs.growth.perturb import LAYERS, Perturbation
 from mnx.graphs.trees.counting import COUNTS
@@ -95,7 +96,8 @@ def training_options(function: F) -> F:
         click.option(
             "--fresh-momentum",
             is_flag=True,
-            help="Members begin with no momentum, not with their mother's; as --set carry=false.",
+            help="Members begin with no momentum, not with their mother's; as --set carry=false. Until the first "
+            "member is trained.",
         ),
         click.option(
             "--device", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True, help="Where to train."
@@ -155,18 +157,21 @@ def hatching(
     """What the options of `hatching_options` say, None where none is given.
 
     Raises:
-        click.UsageError: --perturb is not two numbers, or --perturb-layers stands alone.
-        GraphError: a number is out of its range.
+        click.UsageError: --perturb is not two numbers, one is out of its range, or --perturb-layers stands alone.
     """
     if layers is not None and perturb is None:
         raise click.UsageError("--perturb-layers says which weights --perturb changes: give --perturb 0.8,0.1 too")
     if all(option is None for option in (split, fresh, noise, perturb)):
         return None
     try:
-        shrink, new = map(float, (perturb or "1,0").split(","))
+        shrink, new = map(float, ("1,0" if perturb is None else perturb).split(","))
     except ValueError:
         raise click.UsageError(f"--perturb {perturb}: give LAMBDA,GAMMA, for example 0.8,0.1") from None
-    return Hatching(split or SPLITS[0], fresh or 0.0, Perturbation(shrink, new, noise or 0.0, layers or LAYERS[0]))
+    try:
+        perturbation = Perturbation(shrink, new, noise or 0.0, layers or LAYERS[0])
+        return Hatching(split or SPLITS[0], fresh or 0.0, perturbation)
+    except GraphError as error:
+        raise click.UsageError(str(error)) from None
 
 
 def seed_option(text: str) -> Callable[[F], F]:

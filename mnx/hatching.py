@@ -18,18 +18,20 @@ class Hatching:
         split: how the copies of a channel share it.
         fresh: the share of further channels that are new.
         perturbation: what is done behind the certificate; nothing by default.
+
+    Raises:
+        GraphError: the split is unknown, or the share is none.
     """
 
     split: str = "random"
     fresh: float = 0.0
     perturbation: Perturbation = field(default_factory=Perturbation)
 
-    def style(self, seed: int) -> Style:
-        """How one member grows.
+    def __post_init__(self) -> None:
+        self.style(0)
 
-        Raises:
-            GraphError: the split is unknown, or the share is none.
-        """
+    def style(self, seed: int) -> Style:
+        """How one member grows."""
         return Style(seed, self.split, self.fresh)
 
     @classmethod
@@ -44,7 +46,7 @@ class Hatching:
     @property
     def text(self) -> str:
         """In words."""
-        return f"split {self.split}, fresh {self.fresh:g}, perturbed {self.perturbed or 'not at all'}"
+        return f"split {self.split}, fresh {self.fresh:g}, {self.perturbation.text} behind the certificate"
 
     @property
     def perturbed(self) -> dict[str, Any]:

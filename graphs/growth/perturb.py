@@ -59,6 +59,14 @@ class Perturbation:
         """Whether anything is changed."""
         return (self.shrink, self.fresh, self.noise) != (1.0, 0.0, 0.0)
 
+    @property
+    def text(self) -> str:
+        """In words."""
+        shrunk = f"{self.shrink:g} of the old and {self.fresh:g} of fresh weights in {self.layers} layers"
+        noise = f"noise of {self.noise:g} standard deviations"
+        said = [shrunk] * ((self.shrink, self.fresh) != (1.0, 0.0)) + [noise] * (self.noise > 0)
+        return ", ".join(said) or "no change"
+
 
 def perturbed(model: Model, how: Perturbation, seed: int) -> Model:
     """The model with its weights changed; the same for the same seed and names. Its function is another."""

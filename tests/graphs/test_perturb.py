@@ -157,6 +157,14 @@ def test_what_cannot_be_is_refused(given: dict[str, float], words: str) -> None:
         Perturbation(**given)  # type: ignore[arg-type]
 
 
+def test_it_can_be_said_in_words() -> None:
+    both = Perturbation(0.9, 0.1, 0.01, "upper").text
+    assert both == "0.9 of the old and 0.1 of fresh weights in upper layers, noise of 0.01 standard deviations"
+    assert Perturbation(noise=0.5).text == "noise of 0.5 standard deviations"
+    assert Perturbation(0.5).text == "0.5 of the old and 0 of fresh weights in all layers"
+    assert Perturbation(layers="upper").text == "no change"
+
+
 def test_both_ends_of_the_ranges_are_legal() -> None:
     for layers in LAYERS:
         assert Perturbation(0.0, 0.0, 0.0, layers).changes
