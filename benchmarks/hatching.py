@@ -358,7 +358,7 @@ def main() -> None:
             sections["Growth against reading and writing"] = (
                 "read + write: the member's file read and written as it is, by mnx; hatched: mother and member read, "
                 "the member grown, without a certificate, and written; both as `mnx hatch` reads and writes, to the "
-                f"disk. Medians of {options.repetitions} rounds in one process, in each of which everything is done twice and "
+                f"disk. Medians of {options.repetitions} rounds in one process, in each of which all is done twice and "
                 "the second time counts (memory that is new to a process is slow); ratio: the median of the rounds' "
                 "ratios on the clock; GB/s: of the member's weights; the last two: the same through `onnx.load` "
                 "and `onnx.save`, which does not wait for the disk.\n\n"
