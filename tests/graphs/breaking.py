@@ -209,12 +209,13 @@ def only_first_copies(kind: Kind, rest: float) -> Breaking:
 
 
 def own_fresh_rows(rule: Rule) -> Rule:
-    """Fresh channels that should repeat one another each get rows of their own."""
+    """Of fresh channels that should repeat one another the last has a row of its own."""
 
     def broken(value: Array, axis: int, growth: GrowthMap, fresh: Array | float = 0.0) -> Array:
-        old = value.shape[axis]
-        apart = np.where(growth < old, growth, old + np.arange(len(growth)))
-        return np.asarray(rule(value, axis, apart, fresh))
+        result = np.array(rule(value, axis, growth, fresh))
+        if not isinstance(fresh, float):
+            np.moveaxis(result, axis, 0)[np.flatnonzero(growth >= value.shape[axis])[-1]] += 1.0
+        return result
 
     return broken
 

@@ -39,6 +39,7 @@ TWINS: Mapping[str, Twin] = {
         "growing.shared", breaking.shares_by_average_count, "wider", "fc2", "equal"
     ),
     "no column has copies": Twin("shares._sharing", always([]), "wider", "fc2"),
+    "shares a thousandth too large": Twin(GROW + "_shares", then(breaking.off), "wider", "fc1"),
     "columns without shares": Twin(GROW + "_columns", breaking.columns_repeated, "wider", "fc2"),
     "fresh columns that add up to something": Twin(
         "shares.taken", breaking.fresh_columns_of(0.1), "wider", "fc2", fresh=1.0
@@ -100,7 +101,7 @@ TWINS: Mapping[str, Twin] = {
     "a kernel of even size in the corner": Twin(
         "growing.placed", breaking.kernel_in_the_corner, "larger kernel of even size", "conv"
     ),
-    "a kernel mirrored": Twin(GROW + "_placed", then(breaking.flipped), "larger kernel of even size", "conv"),
+    "a kernel mirrored": Twin(GROW + "in_kernel", then(breaking.flipped), "larger kernel of even size", "conv"),
     "a single tap in the corner": Twin("growing.placed", breaking.kernel_in_the_corner, "deeper images", "conv1_2"),
     "a single tap that reads a neighbour": Twin(
         "growing._single_tap", then(breaking.tap_in_the_corner), "deeper images", "conv1_2"
@@ -164,8 +165,8 @@ TWINS: Mapping[str, Twin] = {
         "growing.coded_rows", lambda rule: lambda op, p, value, code, e, m: value[e], "pairs", "head"
     ),
     "columns that take no gain back": Twin("growing.decoded_columns", breaking.ungained, "leaky pairs", "head"),
-    "groups in code not known": Twin(GROW + "_coded", always([]), "shifted", "head"),
-    "rows between norms that are not repeated": Twin(GROW + "_old", always(0), "pairs behind two norms", "conv_2"),
+    "groups in code not known": Twin(GROW + "coded", always([]), "shifted", "head"),
+    "rows between norms that are not repeated": Twin(GROW + "old_width", always(0), "pairs behind two norms", "conv_2"),
     "a shift that no bias makes": Twin("growing.coded_rows", breaking.without_shift, "shifted", "head"),
     "a shift that is not taken back": Twin("growing.constant_behind", always(np.zeros(1)), "shifted", "head"),
     "a shift that a bias does not take back": Twin(GROW + "_constant", always(np.zeros(1)), "shifted", "head"),
@@ -195,7 +196,7 @@ TWINS: Mapping[str, Twin] = {
     "an activation that takes a factor": Twin("exchanges._gives_rows", always(True), "a gate behind HardSwish", "mul"),
     "columns that take no factor": Twin("exchanges._behind", always(((), ())), "a gate behind HardSwish", "conv_5"),
     "nothing taken over": Twin(
-        GROW + "_exchanged", lambda rule: lambda self, weights: dict(weights), "a gate before", "mul"
+        GROW + "exchanged", lambda rule: lambda self, weights, *_: dict(weights), "a gate before", "mul"
     ),
     "a scale not handed over": Twin(
         "align.norm_at", then(breaking.not_handed_over), "a norm behind the sum", "layernormalization_2"
@@ -223,7 +224,7 @@ TWINS: Mapping[str, Twin] = {
     "zeros for means in blocks": Twin(
         "means.Means.row", always(0.0), "a mean of residual blocks", "layernormalization"
     ),
-    "rows at the mean that are zero": Twin(GROW + "_at_mean", always(0.0), "a mean", "layernormalization"),
+    "rows at the mean that are zero": Twin("means.Means.row", always(0.0), "a mean", "layernormalization"),
     "channels at the mean taken for fresh ones": Twin(
         "means.Means.group_of", always(None), "a mean", "layernormalization"
     ),
