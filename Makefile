@@ -6,6 +6,7 @@
 VENV := .venv
 BIN := $(VENV)/bin
 MNX := $(BIN)/mnx
+PYTEST := $(BIN)/python -m pytest -n auto --dist loadfile
 PYTHON ?= $(shell python3.11 -c 'print("python3.11")' 2>/dev/null || echo python3)
 
 # On Linux this version from the public index brings CUDA libraries, some gigabytes. The tests need none of them: TORCH
@@ -27,13 +28,13 @@ check: $(VENV)/.dev ## lint, formatting, types, layers and the quick tests
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy -p mnx
 	$(BIN)/lint-imports
-	$(BIN)/python -m pytest -m "not slow" -q
+	$(PYTEST) -m "not slow" -q
 
 test: $(VENV)/.torch ## the quick and the slow tests, also those against torch, with their coverage
-	$(BIN)/python -m pytest -m "not exhaustive" --cov --cov-report=term
+	$(PYTEST) -m "not exhaustive" --cov --cov-report=term
 
 exhaustive: $(VENV)/.torch ## every test there is: also each family of networks by each exporter, and properties at length
-	$(BIN)/python -m pytest -q
+	$(PYTEST) -q
 
 demo: $(VENV)/.installed ## train a small VGG ensemble on handwritten digits, against independent training
 	$(MNX) zoo v5-bn --output demo/members --force

@@ -39,7 +39,7 @@ TWINS: Mapping[str, Twin] = {
         "growing.shared", breaking.shares_by_average_count, "wider", "fc2", "equal"
     ),
     "no column has copies": Twin("shares._sharing", always([]), "wider", "fc2"),
-    "shares a thousandth too large": Twin(GROW + "_shares", then(breaking.off), "wider", "fc1"),
+    "shares a thousandth too large": Twin(GROW + "_shares", then(breaking.off), "wider", "fc2"),
     "columns without shares": Twin(GROW + "_columns", breaking.columns_repeated, "wider", "fc2"),
     "fresh columns that add up to something": Twin(
         "shares.taken", breaking.fresh_columns_of(0.1), "wider", "fc2", fresh=1.0
