@@ -13,8 +13,9 @@ from mnx.graphs.zoo.ensembles import ensemble
 
 @pytest.fixture
 def call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Call:
-    """Calls a command as the shell would, in an empty folder."""
+    """Calls a command as the shell would, in an empty folder; output that is piped is as wide as it is everywhere."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("COLUMNS", raising=False)
 
     def called(*arguments: Any) -> Called:
         capsys.readouterr()
