@@ -51,7 +51,7 @@ def common(mother: Member, member: Structure) -> Member:
         except GraphError as error:
             errors.append(error)
     if not found:
-        raise errors[0]
+        raise errors[-1]
     return max(found, key=lambda each: size(each[1]))
 
 
