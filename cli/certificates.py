@@ -9,6 +9,8 @@ from mnx.graphs.certificate import EVAL, LOGITS, Certificate, Check
 from mnx.graphs.growth.perturb import Perturbation
 
 COLUMNS = ("inputs", "?>n", "mode", ">max|d|", ">max|y|", ">relative", ">tolerance", ">same\nclass", "")
+WEAK = 0.01
+"""Outputs that are all smaller prove little by an absolute tolerance."""
 MODES = "max|d|: largest difference; max|y|: largest output; batch: normalised by the batch, as in training"
 
 
@@ -18,7 +20,9 @@ DRIFT = "drift: by statistics of data that inserted normalisation was not calibr
 def certificate_parts(certificates: Mapping[str, Certificate], first: str = "") -> Iterator[Part]:
     """The table of certificates of growth, and what its words mean."""
     yield table(certificates, first)
-    yield MODES
+    if any(check.mode != EVAL for each in certificates.values() for check in each.checks):
+        yield MODES
+    yield from weakness(certificates.values())
     if drifts(certificates.values()):
         yield DRIFT
     for text in dict.fromkeys(Perturbation(**each.perturbed).text for each in certificates.values() if each.perturbed):
@@ -55,6 +59,13 @@ def _cells(check: Check) -> tuple[str, ...]:
 def _share(value: float) -> str:
     """Never 100 % where one example is not of the same class."""
     return "100 %" if value == 1 else percent(min(value, 0.999))
+
+
+def weakness(certificates: Iterable[Certificate]) -> Iterator[str]:
+    """A warning where outputs are so small that the tolerance proves little."""
+    scale = max((check.difference.scale for each in certificates for check in each.checks), default=1.0)
+    if scale < WEAK:
+        yield f"no output is larger than {small(scale)}: the tolerance says little; compare trained weights"
 
 
 def drifts(certificates: Iterable[Certificate]) -> bool:

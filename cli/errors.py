@@ -39,6 +39,8 @@ class Command(click.Command):
             if error.errno is None:
                 raise
             _end(ctx, _system_text(ctx, error), COULD_NOT)
+        except MemoryError as error:
+            _end(ctx, f"not enough memory: {error or 'ask for less'}{_resumption(ctx)}", COULD_NOT)
         except KeyboardInterrupt:
             _end(ctx, f"interrupted{_resumption(ctx)}", INTERRUPTED)
 

@@ -64,7 +64,7 @@ def finished_line(event: Event) -> str:
         case "left in float32":
             return f"{event['stage']} {event['network']}: not written in its own float type, {event['reason']}"
         case "hatched":
-            return f"members {event['network']}: hatched, largest difference {small(event['largest'])}"
+            return f"members {event['network']}: hatched, largest relative difference {small(event['relative'])}"
         case "combined":
             return f"{event['members']} {event['stage']} combined: {event['file']}"
         case _:

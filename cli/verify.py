@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from mnx.cli.certificates import MODES, drifts, table
+from mnx.cli.certificates import MODES, WEAK, drifts, table
 from mnx.cli.errors import NOT_PRESERVED, Command
 from mnx.cli.options import force_option, json_option, quiet_option, seed_option
 from mnx.cli.output import Part, counted, show, small
@@ -15,9 +15,6 @@ from mnx.cli.progress import progress
 from mnx.graphs.certificate import LOGITS, Certificate
 from mnx.graphs.run import PRECISIONS
 from mnx.verification import Verified, keep, require_free, verify
-
-WEAK = 1e-2
-"""Where no output is larger than this, the tolerance is more than a thousandth of it."""
 
 
 @click.command(cls=Command)

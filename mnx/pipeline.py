@@ -164,10 +164,7 @@ def hatch_next(
             f"{', '.join(others)} of {run.path} are hatched from trained mothers: replace them with --force, or look "
             "at untrained members in another run with -o"
         )
-    if force:
-        for name in networks(plan, "members"):
-            run.certificate_file(name).unlink(missing_ok=True)
-    return hatch_members(session, untrained, hatching)
+    return hatch_members(session, untrained, hatching, force)
 
 
 def run_all(session: Session, compare: str | None = None, hatching: Hatching | None = None) -> dict[str, Any]:

@@ -145,7 +145,10 @@ def _checked(paths: Sequence[Path], run: RunFolder) -> list[Path]:
         raise MnxError("no members: give at least one .onnx file")
     repeated = [stem for stem, count in Counter(path.stem for path in paths).items() if count > 1]
     if repeated:
-        alike = " and ".join(str(path) for path in paths if path.stem == repeated[0])
+        same = [path for path in paths if path.stem == repeated[0]]
+        if len({path.resolve() for path in same}) == 1:
+            raise MnxError(f"{same[0]} is given {len(same)} times: give every member once")
+        alike = " and ".join(map(str, same))
         raise MnxError(
             f"two members are called '{repeated[0]}': {alike}; file names without .onnx must differ, rename one"
         )

@@ -2,9 +2,9 @@
 
 Dynamic programming over the two series, recursing into branches. A state is (units taken on the left, on the right,
 range of the value that arrives, promised widths); its score is the number of the mother's parameters and of matched
-ops, then how early they stand, so that ties go to equal positions. A unit that only one side has may be passed over
-only where it can be made the identity on what arrives: an op by its rule, a residual section by zeroing its branches;
-and only where it is as wide as promised (`graphs.mothers.promises`).
+ops, then how many of them have one name and how early they stand, so that ties go to equal names and positions. A
+unit that only one side has may be passed over only where it lets through what arrives (`matching`, `passages`,
+`exchanges`), and only where it is as wide as promised (`promises`).
 """
 
 from __future__ import annotations
@@ -40,6 +40,9 @@ from mnx.graphs.trees.structure import Op, Parallel, Series, Structure, Tangle, 
 
 _MANY_BRANCHES = 5
 """With more branches than this, those of a commutative join match in the given order alone."""
+
+_FEW = 3
+"""So many layers are named."""
 
 _MOST_CHOICES = 24
 """How many ways to leave branches of a Concat out are tried."""
@@ -98,9 +101,23 @@ def align(left: Structure, right: Structure, keep_left: bool = False) -> Alignme
         )
     found = _Search(left, right, keep_left, False).best()
     if found is None:
+        if keep_left and (alone := _alone_on_the_left(left, right)):
+            raise GraphError(f"{right.name} cannot be grown from {left.name}: it lacks her {alone}")
         reason = parting(left, right) or "they differ where neither can be made the identity, or is too narrow for it"
         raise GraphError(f"{left.name} and {right.name} share no mother: {reason}")
     return _alignment(found)
+
+
+def _alone_on_the_left(left: Structure, right: Structure) -> str:
+    """The units that the left network has and the right one lacks, '' where they share no mother at all."""
+    found = _Search(left, right, False, False).best()
+    insertions = _alignment(found).only_left if found is not None else ()
+    names = [op.name for each in insertions for op in ops_of((each.unit,)) if op.parameters]
+    if not names:
+        return ""
+    shown = ", ".join(f"'{name}'" for name in names[:_FEW])
+    more = f" and {len(names) - _FEW} more" if len(names) > _FEW else ""
+    return f"{'layer' if len(names) == 1 else 'layers'} {shown}{more}"
 
 
 def embedding(mother: Structure, member: Structure) -> Alignment | None:
@@ -312,7 +329,8 @@ class _Search:
         if found is not None:
             reached, step = left.rule.range(left.site, arriving), Alignment(matches=((left, right),))
             for after in self._offers.tied(promises, found.pairs, ask=True):
-                yield _State(reached, after), Path(Score(found.reach, found.count(after), 1), step)
+                named = int(left.name == right.name)
+                yield _State(reached, after), Path(Score(found.reach, found.count(after), 1, named), step)
 
     def _match_parallels(
         self, left: Parallel, right: Parallel, spot: _Spot, at: _State

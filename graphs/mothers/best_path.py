@@ -11,11 +11,12 @@ Step = TypeVar("Step")
 
 
 class Score(NamedTuple):
-    """What paths are compared by, in this order: the mother's reach, her parameters, ops, and how early they stand."""
+    """What paths are compared by: the mother's reach, her parameters, ops, those of one name, how early they stand."""
 
     reach: int = 0
     shared: int = 0
     ops: int = 0
+    named: int = 0
     early: int = 0
 
     def plus(self, other: Score, early: int = 0) -> Score:
@@ -24,6 +25,7 @@ class Score(NamedTuple):
             self.reach + other.reach,
             self.shared + other.shared,
             self.ops + other.ops,
+            self.named + other.named,
             self.early + other.early + early,
         )
 

@@ -164,8 +164,28 @@ def embedded(mother: Structure, member: Structure) -> Embedding:
     known = _embedding(mother, member)
     if known is not None:
         return known
-    align(mother, member, keep_left=True)
-    raise GraphError(f"{member.name} cannot be grown from {mother.name}: it is narrower or has a smaller kernel")
+    raise GraphError(f"{member.name} cannot be grown from {mother.name}: {_misfit(mother, member)}")
+
+
+def _misfit(mother: Structure, member: Structure) -> str:
+    """Where a member has no room for a mother whose layers it has.
+
+    Raises:
+        GraphError: it lacks some of them, or the two share nothing.
+    """
+    alignment = align(mother, member, keep_left=True)
+    found = correspond(alignment, mother, member)
+    names = {theirs.name: mine for mine, theirs in alignment.matches}
+    for group, width in mother.groups.items():
+        carried = found.width[found.left_class[group]]
+        if carried != width:
+            ops = [op for op in names.values() if any(part.group == group for axis in op.output for part in axis)]
+            theirs = [right for right, left in names.items() if left in ops[:1]]
+            where = f"behind '{theirs[0]}'" if theirs else f"in g{group}"
+            averaged = group in mother.even
+            why = "over which a mean is taken, so that they grow by whole multiples only" if averaged else "too few"
+            return f"{where} it has room for {carried} of her {width} channels, {why}"
+    return "a kernel of hers has no place in its own, or it is narrower"
 
 
 def _embedding(mother: Structure, member: Structure) -> Embedding | None:

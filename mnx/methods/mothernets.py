@@ -31,7 +31,7 @@ def train_mothers(session: Session) -> list[str]:
 
 
 def hatch_members(
-    session: Session, untrained: bool = False, hatching: Hatching | None = None
+    session: Session, untrained: bool = False, hatching: Hatching | None = None, force: bool = False
 ) -> dict[str, Certificate]:
     """Hatch every member that is not hatched yet from the mother as she stands; returns the new certificates.
 
@@ -41,6 +41,7 @@ def hatch_members(
         session: the call.
         untrained: hatch from the carved mother, for a look at the result before any training.
         hatching: how; None for as those that are hatched, or by default where none is.
+        force: hatch all of them again, each in place of what stands there.
 
     Raises:
         MnxError: a mother is not trained, a member's file is gone or has changed since it was planned, or members are
@@ -57,7 +58,7 @@ def hatch_members(
     hashes = {
         cluster.name: file_hash(_mother_file(session, cluster.name, untrained)) for cluster in session.plan.clusters
     }
-    waiting = [m for m in session.plan.members if session.run.hatched_from(m.name) != hashes[m.cluster]]
+    waiting = [m for m in session.plan.members if force or session.run.hatched_from(m.name) != hashes[m.cluster]]
     how = _way(session, [member.name for member in session.plan.members if member not in waiting], hatching)
     for member in waiting:
         _require_unchanged(member)
@@ -95,7 +96,8 @@ def _hatch(session: Session, mother: _Mother, member: PlannedMember, how: Hatchi
         changes=(*hatched.model.changes, *notes),
     )
     run.write_json(run.certificate_file(member.name), certificate.to_json())
-    session.events.record("hatched", network=member.name, largest=certificate.largest)
+    worst = max(check.difference.relative for check in certificate.checks if check.binding)
+    session.events.record("hatched", network=member.name, largest=certificate.largest, relative=worst)
     return certificate
 
 
