@@ -97,6 +97,6 @@ def test_a_broken_twin_is_caught(pair: tuple[Model, Model], monkeypatch: pytest.
     mother, member = trained(pair[0]), pair[1]
     batches = {"real": batch_for(mother, 2, 24)}
     assert hatch(mother, member, batches, "real", 0).certificate.passed
-    monkeypatch.setattr(Growing, "_exchanged", lambda self, weights: dict(weights))
+    monkeypatch.setattr(Growing, "exchanged", lambda self, values: dict(values))
     with pytest.raises(NotPreserved, match="n does not compute the function of m"):
         hatch(mother, member, batches, "real", 0)
