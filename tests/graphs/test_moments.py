@@ -118,6 +118,8 @@ def check(growing: Growing) -> int:
         if name not in hers:  # a scale or shift that an inserted normalisation has taken over
             continue
         op, mine, parameter = hers[name]
+        if any(map(growing.coded, parameter.axes)):
+            assert not value.any()
         if op.name in apart(growing):
             continue
         assert difference(kept[mine.name], folded(growing, op, parameter, value)).passed
@@ -230,6 +232,19 @@ def test_a_broken_twin_is_not_the_members_own(pair: str, twin: str, monkeypatch:
     assert not own_agree(pair)
     with pytest.raises(AssertionError):
         check(growth_of(trained(PAIRS[pair][0]), PAIRS[pair][1], EQUAL))
+
+
+@pytest.mark.parametrize("pair", ["gate before", "gate behind"])
+def test_a_factor_not_taken_over_is_caught(pair: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    rule = Growing.exchanged
+
+    def weights_only(
+        self: Growing, values: Mapping[str, Array], power: int = 1, plain: float = 1.0
+    ) -> dict[str, Array]:
+        return rule(self, values) if power == 1 else dict(values)
+
+    monkeypatch.setattr(Growing, "exchanged", weights_only)
+    assert not own_agree(pair)
 
 
 def test_a_kernel_in_the_corner_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
