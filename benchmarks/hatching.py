@@ -12,6 +12,8 @@ The files are written to a temporary folder, 8 GB in all; every measurement runs
 from __future__ import annotations
 
 import argparse
+import ctypes
+import gc
 import json
 import os
 import platform
@@ -29,6 +31,7 @@ from planning import SEED, TAU, commit, peak, table, used, write_variants
 
 from mnx.events import Event, Events
 from mnx.graphs import onnx_file
+from mnx.graphs.certificate import Certificate
 from mnx.graphs.growth.growing import Style
 from mnx.graphs.growth.hatch import grow, hatch
 from mnx.graphs.model import Model
@@ -68,6 +71,9 @@ STYLES: Mapping[str, Style] = {
     "half fresh": Style(fresh=0.5),
 }
 
+PASSES = 4
+"""How often V100 is hatched."""
+
 CERTIFIED: Mapping[str, int] = {"V16B from the mother of V5": 8, "ResNet, wider and deeper": 64}
 """Pairs whose certificates are measured, and on how many random examples."""
 
@@ -80,17 +86,16 @@ def _mother(members: Sequence[Model]) -> Model:
     return drawn(*mother_of([stand_in(member) for member in members], "mother"), 0)
 
 
-def clocks() -> tuple[float, float]:
-    """Seconds on the clock, and of the processor."""
-    return time.perf_counter(), time.process_time()
+def clocks() -> tuple[float, float, float]:
+    """Seconds on the clock, of the processor, and what of the latter is the program's own, not the system's."""
+    return time.perf_counter(), time.process_time(), os.times().user
 
 
-def timed(call: Callable[..., Any], *arguments: Any) -> tuple[Any, tuple[float, float]]:
-    """What a call returns, and its seconds on the clock and of the processor."""
+def timed(call: Callable[..., Any], *arguments: Any) -> tuple[Any, tuple[float, ...]]:
+    """What a call returns, and its seconds as `clocks` counts them."""
     before = clocks()
     result = call(*arguments)
-    after = clocks()
-    return result, (after[0] - before[0], after[1] - before[1])
+    return result, tuple(after - since for since, after in zip(before, clocks(), strict=True))
 
 
 def step_pair(name: str, folder: str, repetitions: str) -> dict[str, Any]:
@@ -112,7 +117,7 @@ def step_pair(name: str, folder: str, repetitions: str) -> dict[str, Any]:
     def through_onnx() -> None:
         onnx.save(onnx.load(files[1]), place / "onnx.onnx")
 
-    def hatched(style: Style) -> tuple[float, float]:
+    def hatched(style: Style) -> tuple[float, ...]:
         theirs = onnx_file.read(files[0]), onnx_file.read(files[1])
         (grown, *_), spent = timed(grow, *theirs, batch, style)
         onnx_file.write(grown, place / "hatched.onnx", form="working")
@@ -154,8 +159,11 @@ def step_make(folder: str, count: str, width: str) -> dict[str, Any]:
     return {}
 
 
-def step_loop(folder: str) -> dict[str, Any]:
-    """V100 planned and hatched in this process, then hatched again, with memory after every member."""
+def step_loop(folder: str, *counts: str) -> dict[str, Any]:
+    """V100 planned and hatched in this process, `PASSES` times over, with memory after every member.
+
+    Behind some of them memory is tidied, to tell what is kept from what the allocator has not given back.
+    """
     place = Path(folder)
     files = sorted(place.glob("v*.onnx"))
     events, run = Events(), RunFolder(place / "run")
@@ -166,15 +174,20 @@ def step_loop(folder: str) -> dict[str, Any]:
     def listen(event: Event) -> None:
         if event["event"] == "hatched":
             now, size = clocks(), run.start_file("members", event["network"]).stat().st_size / 1e6
-            wall, processor = (b - a for a, b in zip(started, now, strict=True))
-            records.append({"wall": wall, "processor": processor, "held": held(), "peak": peak(), "size": size})
+            wall, processor, _ = (b - a for a, b in zip(started, now, strict=True))
+            record = {"wall": wall, "processor": processor, "held": held(), "peak": peak(), "size": size}
+            if str(len(records) + 1) in counts:
+                record["kept"] = kept()
+            records.append(record)
 
     before = held()
     session = open_session(run, Events(None, (listen,)))
-    certificates = list(hatch_members(session, untrained=True).values())
-    for certificate in certificates:
-        run.certificate_file(certificate.member).unlink()
-    certificates += hatch_members(session, untrained=True).values()
+    certificates: list[Certificate] = []
+    for _ in range(PASSES):
+        for certificate in certificates[-len(files) :]:
+            run.certificate_file(certificate.member).unlink()
+        certificates += hatch_members(session, untrained=True).values()
+        records[-1]["kept"] = kept()
     found = [check.difference for certificate in certificates for check in certificate.checks if check.binding]
     return {
         "before": before,
@@ -188,6 +201,13 @@ def held() -> float:
     """The memory that this process holds now, in MB."""
     status = Path("/proc/self/status").read_text(encoding="utf-8")
     return int(next(line for line in status.splitlines() if line.startswith("VmRSS")).split()[1]) / 1024
+
+
+def kept() -> float:
+    """The memory that this process cannot do without, in MB: cycles are collected, free memory is given back."""
+    gc.collect()
+    ctypes.CDLL(None).malloc_trim(0)
+    return held()
 
 
 STEPS: Mapping[str, Callable[..., dict[str, Any]]] = {
@@ -212,9 +232,9 @@ PAIR_COLUMNS = (
     "hatched s",
     "of it growing s",
     "ratio",
-    "processor: read + write s",
-    "hatched s",
-    "of it growing s",
+    "processor: read + write, own + system s",
+    "hatched, own + system s",
+    "of it growing, own + system s",
     "plain GB/s",
     "hatched GB/s",
     "onnx.load + save s",
@@ -241,9 +261,12 @@ def pairs(folder: Path, repetitions: int) -> list[list[str]]:
                     name,
                     *(f"{size:.0f}" for size in (mother, member)),
                     what,
-                    *(f"{seconds:.2f}" for seconds in (plain[0], hatched[0], hatched[2])),
+                    *(f"{seconds:.2f}" for seconds in (plain[0], hatched[0], hatched[3])),
                     f"{ratios[0]:.2f}",
-                    *(f"{seconds:.2f}" for seconds in (plain[1], hatched[1], hatched[3])),
+                    *(
+                        f"{own:.2f} + {max(0.0, whole - own):.2f}"
+                        for whole, own in (plain[1:3], hatched[1:3], hatched[4:6])
+                    ),
                     *(f"{member / 1000 / seconds:.2f}" for seconds in (plain[0], hatched[0])),
                     f"{through_onnx[0]:.2f}",
                     f"{ratios[1]:.2f}",
@@ -292,6 +315,7 @@ LOOP_COLUMNS = (
     "processor s",
     "ms a member",
     "memory now MB",
+    "tidied MB",
     "peak MB",
 )
 
@@ -300,9 +324,11 @@ def loop(folder: Path, numbers: Sequence[int], width: float) -> tuple[list[list[
     """Rows for V100 after so many members, and what is to be said of all."""
     with tempfile.TemporaryDirectory(dir=folder) as place:
         step("make", place, str(max(numbers)), str(width))
-        found = step("loop", place)
+        whole = max(numbers)
+        counts = [*numbers, *(whole * number for number in range(2, PASSES + 1))]
+        found = step("loop", place, *(str(count) for count in numbers if count < whole))
     records, rows = found["records"], []
-    for count in (*numbers, len(records)):
+    for count in counts:
         last, sizes = records[count - 1], [record["size"] for record in records[:count]]
         rows.append(
             [
@@ -310,7 +336,7 @@ def loop(folder: Path, numbers: Sequence[int], width: float) -> tuple[list[list[
                 *(f"{size:.0f}" for size in (sum(sizes), max(sizes))),
                 *(f"{last[clock]:.1f}" for clock in ("wall", "processor")),
                 f"{1000 * last['wall'] / count:.0f}",
-                *(f"{last[what]:.0f}" for what in ("held", "peak")),
+                *(f"{last[what]:.0f}" for what in ("held", "kept", "peak")),
             ]
         )
         print(*rows[-1], sep="  ", flush=True)
@@ -358,10 +384,10 @@ def main() -> None:
             sections["Growth against reading and writing"] = (
                 "read + write: the member's file read and written as it is, by mnx; hatched: mother and member read, "
                 "the member grown, without a certificate, and written; both as `mnx hatch` reads and writes, to the "
-                f"disk. Medians of {options.repetitions} rounds in one process, in each of which all is done twice and "
-                "the second time counts (memory that is new to a process is slow); ratio: the median of the rounds' "
-                "ratios on the clock; GB/s: of the member's weights; the last two: the same through `onnx.load` "
-                "and `onnx.save`, which does not wait for the disk.\n\n"
+                f"disk. Medians of {options.repetitions} rounds in one process, in which everything is done twice "
+                "and the second time counts (new memory is slow); ratio: the median of the rounds', by the clock; "
+                "own + system: seconds of the processor; GB/s: of the member's weights; the last two: the same through "
+                "`onnx.load` and `onnx.save`, which does not wait for the disk.\n\n"
                 + table(PAIR_COLUMNS, pairs(folder, options.repetitions))
             )
         if "certificates" in wanted:
@@ -376,7 +402,8 @@ def main() -> None:
                 f"The variants of VGG16 of planning.py (seed {SEED}, tau {TAU}), all filters and hidden units x "
                 f"{options.width:g}, hatched by one call as `mnx hatch --untrained` does: mothers and members read and "
                 "hashed, grown, certified on 64 random and 8 extreme examples, written and hashed. Members come "
-                "cluster by cluster, and once all are hatched, they are hatched a second time.\n\n"
+                f"cluster by cluster; all are hatched {PASSES} times over. tidied: cycles collected, free memory given "
+                "back to the system.\n\n"
                 f"{table(LOOP_COLUMNS, rows)}\n\n{text}"
             )
     if options.out:

@@ -276,7 +276,9 @@ def test_planning_reads_no_weights() -> None:
 
 
 def test_a_member_that_is_narrower_than_a_finished_mother_is_refused() -> None:
-    with pytest.raises(GraphError, match="b cannot be grown from a: behind 'fc1' it has room for 4 of her 5 channels, too few"):
+    with pytest.raises(
+        GraphError, match="b cannot be grown from a: behind 'fc1' it has room for 4 of her 5 channels, too few"
+    ):
         embed(describe(mlp("a", 4, (5,), 3)), describe(mlp("b", 4, (4,), 3)))
     with pytest.raises(GraphError, match="cannot be grown"):
         embed(*(describe(vgg("v", [[(k, 4)]], 3, (1, 4, 4), (5,))) for k in (3, 1)))
