@@ -19,6 +19,7 @@ from mnx.graphs.model import Model
 from mnx.graphs.mothers.matching import How
 from mnx.graphs.mothers.mother import embed
 from mnx.graphs.onnx_file import read, write
+from mnx.graphs.probes import EXTREME
 from mnx.graphs.run import run
 from mnx.graphs.shapes import shapes
 from mnx.graphs.trees.describe import describe
@@ -319,6 +320,24 @@ def test_a_mother_answers_once_for_all_her_members(monkeypatch: pytest.MonkeyPat
     kept = [hatch(mother, member, batches, "real", 0, answers=answers).certificate for member in members]
     assert kept == alone
     assert asked.count(mother.name) == 2 * len(batches)
+
+
+def test_a_mother_is_computed_in_float64_once_for_all_her_members(monkeypatch: pytest.MonkeyPatch) -> None:
+    mother, batches = trained(mlp("m", 4, (5,), 3)), {EXTREME: batch_for(mlp("m", 4, (5,), 3), 1)}
+    computed = []
+    rule = verify.in_float64
+
+    def counted(model: Model, *rest: Any) -> Any:
+        computed.append(model.name)
+        return rule(model, *rest)
+
+    monkeypatch.setattr(verify, "in_float64", counted)
+    monkeypatch.setattr(verify, "TOLERANCE", 0.0)
+    monkeypatch.setattr(verify, "ROUNDING", 1e6)
+    answers = Answers(mother, batches)
+    for width in (7, 9):
+        assert hatch(mother, mlp(f"p{width}", 4, (width,), 3), batches, EXTREME, 0, answers=answers).certificate.passed
+    assert computed == [mother.name]
 
 
 def test_the_answers_of_another_mother_are_no_proof() -> None:
