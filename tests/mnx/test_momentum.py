@@ -17,30 +17,13 @@ from mnx.graphs import onnx_file
 from mnx.graphs.model import Array, Model
 from mnx.graphs.parameters import parameters
 from mnx.graphs.verify import difference
-from mnx.methods.mothernets import hatch_members, train_members, train_mothers
+from mnx.methods.mothernets import train_members
 from mnx.pipeline import begin, hatch_next, open_training, run_all, train_next
 from mnx.session import Session, settings
 from mnx.train import checkpoint
 from mnx.workspace import RunFolder, file_hash
 
 WITHOUT = dataclasses.replace(RECIPE, carry=False)
-
-
-@pytest.fixture(scope="module")
-def hatched_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a run whose mother is trained and whose members are hatched, not trained."""
-    folder = tmp_path_factory.mktemp("hatched")
-    session = opened(planned(folder))
-    train_mothers(session)
-    hatch_members(session)
-    return folder
-
-
-@pytest.fixture
-def hatched(hatched_once: Path, tmp_path: Path) -> Session:
-    """The same run, for a test of its own."""
-    shutil.copytree(hatched_once / "run", tmp_path / "run")
-    return opened(RunFolder(tmp_path / "run"))
 
 
 def momentum(run: RunFolder, stage: str, name: str) -> dict[str, Array]:
