@@ -22,7 +22,8 @@ def certificate_parts(certificates: Mapping[str, Certificate], first: str = "") 
     yield table(certificates, first)
     if any(check.mode != EVAL for each in certificates.values() for check in each.checks):
         yield MODES
-    yield from weakness(certificates.values())
+    scale = max((check.difference.scale for each in certificates.values() for check in each.checks), default=1.0)
+    yield from weakness(scale, "compare trained weights")
     if drifts(certificates.values()):
         yield DRIFT
     for text in dict.fromkeys(Perturbation(**each.perturbed).text for each in certificates.values() if each.perturbed):
@@ -61,11 +62,10 @@ def _share(value: float) -> str:
     return "100 %" if value == 1 else percent(min(value, 0.999))
 
 
-def weakness(certificates: Iterable[Certificate]) -> Iterator[str]:
-    """A warning where outputs are so small that the tolerance proves little."""
-    scale = max((check.difference.scale for each in certificates for check in each.checks), default=1.0)
+def weakness(scale: float, cure: str) -> Iterator[str]:
+    """A warning, and what to do, where outputs are so small that the tolerance proves little."""
     if scale < WEAK:
-        yield f"no output is larger than {small(scale)}: the tolerance says little; compare trained weights"
+        yield f"no output is larger than {small(scale)}: the tolerance says little; {cure}"
 
 
 def drifts(certificates: Iterable[Certificate]) -> bool:

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import click
 
-from mnx.cli.certificates import MODES, WEAK, drifts, table
+from mnx.cli.certificates import MODES, drifts, table, weakness
 from mnx.cli.errors import NOT_PRESERVED, Command
 from mnx.cli.options import force_option, json_option, quiet_option, seed_option
-from mnx.cli.output import Part, counted, show, small
+from mnx.cli.output import Part, counted, show
 from mnx.cli.progress import progress
 from mnx.graphs.certificate import LOGITS, Certificate
 from mnx.graphs.run import PRECISIONS
@@ -105,8 +105,7 @@ def _parts(found: Verified, output: Path | None) -> Iterator[Part]:
     yield MODES
     if drifts([certificate]):
         yield "drift: by batch statistics, where the two do not have as many normalisations; not binding"
-    if (scale := _scale(certificate)) < WEAK:
-        yield f"no output is larger than {small(scale)}: the tolerance says little; give a smaller --tolerance"
+    yield from weakness(_scale(certificate), "give a smaller --tolerance")
     if certificate.passed:
         binding = [check for check in certificate.checks if check.binding]
         yield f"{certificate.member} computes the function of {certificate.mother}: {counted(len(binding), 'check')}"

@@ -18,7 +18,7 @@ from mnx.graphs.certificate import EVAL, LOGITS, STATISTICS, Certificate, Check,
 from mnx.graphs.errors import GraphError
 from mnx.graphs.model import Array, Model, Port
 from mnx.graphs.mothers.mother import embed
-from mnx.graphs.probes import EXTREME, Probe
+from mnx.graphs.probes import EXTREME, Probe, made_of
 from mnx.graphs.proto import as_user_gives, inputs_before_entry
 from mnx.graphs.run import Batch, run
 from mnx.graphs.trees.describe import describe
@@ -68,8 +68,7 @@ def equivalence(
     if not probes or any(examples_of(probe.batch) == 0 for probe in probes.values()):
         raise GraphError(f"{left.name} and {right.name} cannot be compared without examples: give at least one")
     checks = [check for name, probe in probes.items() for check in pair.checks(name, probe.batch, ends)]
-    made = {name: probe.made for name, probe in probes.items()}
-    return Certificate(left.name, right.name, tuple(checks), made, precision=precision, versions=versions())
+    return Certificate(left.name, right.name, tuple(checks), made_of(probes), precision=precision, versions=versions())
 
 
 def first_difference(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
@@ -182,6 +182,13 @@ def _text(part: Node | Port) -> str:
     if isinstance(part, Port):
         return repr(part)
     return repr((part.name, part.op, part.domain, part.inputs, part.outputs, sorted(part.attributes.items())))
+
+
+def free_name(name: str, taken: Container[str]) -> str:
+    """The name, with underscores behind it until nothing else has it."""
+    while name in taken:
+        name += "_"
+    return name
 
 
 def without_unused_weights(model: Model, keep: Iterable[str] = ()) -> Model:

@@ -7,7 +7,7 @@ of none, and no row of ids begins with 0, which often stands for padding.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
 from zlib import crc32
@@ -49,6 +49,16 @@ class Probe:
 
     batch: Batch
     made: str
+
+
+def batches_of(found: Mapping[str, Probe]) -> dict[str, Batch]:
+    """The batches of probes by name."""
+    return {name: probe.batch for name, probe in found.items()}
+
+
+def made_of(found: Mapping[str, Probe]) -> dict[str, str]:
+    """How the batches of probes were made, by name."""
+    return {name: probe.made for name, probe in found.items()}
 
 
 @dataclass(frozen=True)

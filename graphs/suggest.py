@@ -1,9 +1,9 @@
-"""Parts of error messages: what the user may have meant, and what a library had to say."""
+"""Parts of messages: what the user may have meant, what a library had to say, the first few of many names."""
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 
 def did_you_mean(wrong: str, known: Iterable[str]) -> str:
@@ -17,3 +17,10 @@ def one_line(error: BaseException) -> str:
     while error.__cause__ is not None:
         error = error.__cause__
     return " ".join(str(error).split()).rstrip(". ")
+
+
+def listed(names: Sequence[str], most: int = 5) -> str:
+    """Names for people, the first few of many."""
+    if len(names) <= most:
+        return ", ".join(names)
+    return f"{', '.join(names[:most])} and {len(names) - most} more"

@@ -18,7 +18,7 @@ from mnx.graphs.growth.steps import Step, steps_of
 from mnx.graphs.growth.target import architecture
 from mnx.graphs.model import Model
 from mnx.graphs.mothers.carve import drawn
-from mnx.graphs.probes import RANDOM, Probe
+from mnx.graphs.probes import RANDOM, Probe, batches_of, made_of
 from mnx.graphs.trees.describe import describe
 from mnx.graphs.trees.structure import Structure
 
@@ -92,12 +92,10 @@ def grow(growth: Growth, name: str, data: str | None = None, style: Style | None
     member = growth.member.replace(name=name)
     if growth.wanted.changes:
         member = drawn(member, growth.after, style.seed)
-    batches = {name: probe.batch for name, probe in inputs.items()}
-    hatched = grown.hatched(growth.model, member, batches, calibration, style)
-    made = {name: probe.made for name, probe in inputs.items()}
+    hatched = grown.hatched(growth.model, member, batches_of(inputs), calibration, style)
     proof = replace(
         hatched.certificate,
-        made=made,
+        made=made_of(inputs),
         seed=style.seed,
         split=style.split,
         fresh=style.fresh,

@@ -11,7 +11,7 @@ from mnx.graphs.growth.request import Request
 from mnx.graphs.growth.steps import Step, broken_step
 from mnx.graphs.growth.target import target
 from mnx.graphs.model import Model
-from mnx.graphs.probes import RANDOM, probes
+from mnx.graphs.probes import RANDOM, batches_of, probes
 from mnx.graphs.run import Batch
 from mnx.graphs.verify import Answers
 
@@ -38,7 +38,7 @@ def grown(
         NotPreserved: the certificate fails; the message names the op and the step.
     """
     style = style or Style()
-    given = inputs or {name: probe.batch for name, probe in probes(model, style.seed).items()}
+    given = inputs or batches_of(probes(model, style.seed))
     first = calibration or (RANDOM if RANDOM in given else next(iter(given)))
     return hatched(model, target(model, wanted, style.seed), given, first, style)
 

@@ -11,7 +11,7 @@ import numpy as np
 from mnx.graphs.certificate import Certificate
 from mnx.graphs.growth.growing import Growing, Style, inserted, missing_bias
 from mnx.graphs.growth.maps import random_of, reordering
-from mnx.graphs.model import Array, Attribute, Model, without_unused_weights
+from mnx.graphs.model import Array, Attribute, Model, free_name, without_unused_weights
 from mnx.graphs.mothers.matching import How
 from mnx.graphs.mothers.mother import embed, embedded
 from mnx.graphs.ops.axes import Axis
@@ -123,9 +123,7 @@ def with_epsilons(model: Model, epsilons: Mapping[str, Array]) -> Model:
     for node in model.nodes:
         if node.name in epsilons:
             place = next(index for index, value in enumerate(node.inputs) if value in model.weights)
-            name = f"{node.name}.epsilon"
-            while name in weights:
-                name += "_"
+            name = free_name(f"{node.name}.epsilon", weights)
             weights[name] = epsilons[node.name]
             node = replace(node, inputs=(*node.inputs[:place], name, *node.inputs[place + 1 :]))
             number = float(epsilons[node.name].reshape(-1)[0])

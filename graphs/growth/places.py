@@ -10,14 +10,11 @@ from collections.abc import Iterator, Sequence
 
 from mnx.graphs.errors import GraphError
 from mnx.graphs.ops.rule import Kind
-from mnx.graphs.suggest import did_you_mean
+from mnx.graphs.suggest import did_you_mean, listed
 from mnx.graphs.trees.structure import Op, Structure
 
 _BOUNDARIES = "./"
 """What ends the name of a module inside a path."""
-
-_FEW = 5
-"""How many names a message lists at most."""
 
 
 def named(structure: Structure, text: str) -> list[Op]:
@@ -46,13 +43,6 @@ def named(structure: Structure, text: str) -> list[Op]:
         every = list(dict.fromkeys(name for known in names.values() for name in known))
         raise GraphError(f"{structure.name} has no layer '{text}', as 'mnx show' lists them{did_you_mean(text, every)}")
     return layers
-
-
-def listed(names: Sequence[str], most: int = _FEW) -> str:
-    """Names for people, the first few of many."""
-    if len(names) <= most:
-        return ", ".join(names)
-    return f"{', '.join(names[:most])} and {len(names) - most} more"
 
 
 def _holds(text: str, name: str) -> bool:

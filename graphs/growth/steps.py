@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from mnx.graphs.growth.places import listed
 from mnx.graphs.growth.units import has_layer
 from mnx.graphs.growth.wider import made, makers
 from mnx.graphs.model import Model, Shape
@@ -20,6 +19,7 @@ from mnx.graphs.mothers.correspondence import Correspondence
 from mnx.graphs.mothers.kernels import Window, window
 from mnx.graphs.mothers.matching import How
 from mnx.graphs.mothers.mother import embedded
+from mnx.graphs.suggest import listed
 from mnx.graphs.trees.describe import describe
 from mnx.graphs.trees.structure import Op, Structure, ops_of
 

@@ -9,9 +9,9 @@ from collections.abc import Set
 from dataclasses import dataclass
 
 from mnx.graphs.errors import GraphError
-from mnx.graphs.growth.places import listed
 from mnx.graphs.ops.axes import Axes
 from mnx.graphs.ops.rule import Kind
+from mnx.graphs.suggest import listed
 from mnx.graphs.trees.structure import Op, Parallel, Series, Structure, Tangle, Unit, ops_of
 
 

@@ -13,10 +13,11 @@ from fractions import Fraction
 from math import ceil, inf
 
 from mnx.graphs.errors import GraphError
-from mnx.graphs.growth.places import listed, named
+from mnx.graphs.growth.places import named
 from mnx.graphs.growth.request import Times
 from mnx.graphs.ops.axes import Axis, Part, is_fixed, width_of
 from mnx.graphs.ops.rule import Kind, Role
+from mnx.graphs.suggest import listed
 from mnx.graphs.trees.structure import Op, Structure, axis_text
 
 ALL = "all"

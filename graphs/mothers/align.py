@@ -36,13 +36,11 @@ from mnx.graphs.mothers.passages import gated_range, passages, run_at
 from mnx.graphs.mothers.promises import Meeting, Offers, Pair, Promises, groups_of, lacks_bias, meeting, passing
 from mnx.graphs.ops.axes import Axes
 from mnx.graphs.ops.rule import ANY, Interval
+from mnx.graphs.suggest import listed
 from mnx.graphs.trees.structure import Op, Parallel, Series, Structure, Tangle, Unit, ops_of
 
 _MANY_BRANCHES = 5
 """With more branches than this, those of a commutative join match in the given order alone."""
-
-_FEW = 3
-"""So many layers are named."""
 
 _MOST_CHOICES = 24
 """How many ways to leave branches of a Concat out are tried."""
@@ -115,9 +113,8 @@ def _alone_on_the_left(left: Structure, right: Structure) -> str:
     names = [op.name for each in insertions for op in ops_of((each.unit,)) if op.parameters]
     if not names:
         return ""
-    shown = ", ".join(f"'{name}'" for name in names[:_FEW])
-    more = f" and {len(names) - _FEW} more" if len(names) > _FEW else ""
-    return f"{'layer' if len(names) == 1 else 'layers'} {shown}{more}"
+    shown = listed([f"'{name}'" for name in names], 3)
+    return f"{'layer' if len(names) == 1 else 'layers'} {shown}"
 
 
 def embedding(mother: Structure, member: Structure) -> Alignment | None:
@@ -221,8 +218,7 @@ class _Search:
         """Pass over a unit of one side, or a layer in code, where what arrives gets through as wide as promised."""
         for after, insertion in self._over(series[at], places[at], arriving, state, left):
             yield 1, after, Path(Score(), _alone((insertion,), left))
-        for length, after, step in self._with_exchange(series, at, places, arriving, state, left):
-            yield length, after, step
+        yield from self._with_exchange(series, at, places, arriving, state, left)
         run = run_at(series, at)
         if run is None or self._passed(run.activation, state, arriving.axes, left) is not None:
             return

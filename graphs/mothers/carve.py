@@ -10,7 +10,7 @@ from zlib import crc32
 
 import numpy as np
 
-from mnx.graphs.model import Array, Model, Node, Shape, without_unused_weights
+from mnx.graphs.model import Array, Model, Node, Shape, free_name, without_unused_weights
 from mnx.graphs.mothers.alignment import Branch, Insertion
 from mnx.graphs.mothers.kernels import Window
 from mnx.graphs.ops.axes import width_of
@@ -130,9 +130,7 @@ def _rewritten(
     inputs = list(node.inputs)
     for index, array in found.constants.items():
         if not np.array_equal(array, weights[inputs[index]]):
-            name = f"{node.name}.input{index}"
-            while name in weights:
-                name += "_"
+            name = free_name(f"{node.name}.input{index}", weights)
             weights[name], inputs[index] = array, name
     return replace(node, inputs=tuple(inputs), attributes={**node.attributes, **found.attributes})
 
@@ -180,9 +178,7 @@ def _with_biases(model: Model, ops: Mapping[str, Op]) -> Model:
         slot = next((i for i, s in rule.slots.items() if _is_bias(s)), None) if rule else None
         behind = [consumer.op for consumer in consumers.get(node.outputs[0], [])]
         if slot is not None and not node.input(slot) and behind != ["BatchNormalization"]:
-            name = f"{node.name}.bias"
-            while name in weights:
-                name += "_"
+            name = free_name(f"{node.name}.bias", weights)
             weights[name] = hollow(weights[node.inputs[1]].shape[:1])
             node = replace(node, inputs=(*node.inputs[:slot], name))
         nodes.append(node)

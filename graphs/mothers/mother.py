@@ -40,12 +40,9 @@ def common(mother: Member, member: Structure) -> Member:
     model, structure = mother
     if structure is member or _embedding(structure, member) is not None:
         return mother
-    pairs = _variants(structure, member)
-    if len(pairs) == 1:
-        return _smaller(model, structure, member)
     found: list[Member] = []
     errors: list[GraphError] = []
-    for left, right in pairs:
+    for left, right in _variants(structure, member):
         try:
             found.append(_smaller(model, left, right))
         except GraphError as error:

@@ -13,7 +13,7 @@ from mnx.graphs.growth.grown import hatched as hatch_or_name_step
 from mnx.graphs.growth.moments import moments
 from mnx.graphs.growth.perturb import perturbed
 from mnx.graphs.model import Array, Model
-from mnx.graphs.probes import Probe
+from mnx.graphs.probes import Probe, batches_of, made_of
 from mnx.graphs.verify import Answers
 from mnx.hatching import Hatching
 from mnx.plan import PlannedMember
@@ -77,7 +77,7 @@ def hatch_members(
 def _hatch(session: Session, mother: _Mother, member: PlannedMember, how: Hatching) -> Certificate:
     """Hatch one member and write it; its certificate goes first and comes last."""
     run, seed = session.run, session.plan.seed
-    batches = {name: probe.batch for name, probe in mother.probes.items()}
+    batches = batches_of(mother.probes)
     style, model = how.style(seed), onnx_file.read(Path(member.path))
     hatched = hatch_or_name_step(mother.model, model, batches, mother.calibration, style, mother.answers)
     run.certificate_file(member.name).unlink(missing_ok=True)
@@ -87,7 +87,7 @@ def _hatch(session: Session, mother: _Mother, member: PlannedMember, how: Hatchi
     run.write_momentum("members", member.name, moments(hatched.growing, mother.momentum), digest)
     certificate = dataclasses.replace(
         hatched.certificate,
-        made={name: probe.made for name, probe in mother.probes.items()},
+        made=made_of(mother.probes),
         sha256={"mother": mother.sha256, "member": member.sha256, "hatched": digest},
         seed=seed,
         split=style.split,
@@ -153,7 +153,7 @@ def _mother(session: Session, cluster: str, untrained: bool) -> _Mother:
     probes, calibration = calibration_inputs(session, model)
     carried = session.recipe.carry and not untrained
     momentum = session.run.momentum("mothers", cluster, digest) if carried else {}
-    answers = Answers(model, {name: probe.batch for name, probe in probes.items()})
+    answers = Answers(model, batches_of(probes))
     return _Mother(model, digest, probes, calibration, momentum, answers)
 
 
