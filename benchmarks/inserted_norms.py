@@ -114,15 +114,15 @@ def trained_mother(spec: str, epochs: int, family: str, seed: int) -> Model:
 
 
 def member_of(mother: Model, family: str, inserted: int, seed: int, data: Dataset, count: int = CALIBRATION) -> Model:
-    inputs = {"training": data.x_train[:count], "validation": data.x_validation[:CALIBRATION]}
+    inputs = {"training": data.train.x(slice(count)), "validation": data.validation.x(slice(CALIBRATION))}
     return hatch(mother, network(family, inserted, seed), inputs, "training", seed).model
 
 
 def drift(mother: Model, member: Model, data: Dataset, size: int) -> tuple[float, float, float]:
     """Of training batches: the largest difference of logits, how much the loss rises, how much accuracy falls."""
     far, losses, accuracies = [], [], []
-    for indices in batches(len(data.x_train), size, seed=1, epoch=0):
-        x, y = data.x_train[indices], data.y_train[indices]
+    for indices in batches(len(data.train), size, seed=1, epoch=0):
+        x, y = data.train.x(indices), data.train.y[indices]
         a, b = (next(iter(run(model, x, batch_statistics=True).values())) for model in (mother, member))
         (before, loss), (after, other) = scored(a, y), scored(b, y)
         far.append(difference(a, b).largest)
@@ -137,27 +137,27 @@ def trained(spec: str, mother: Model, task: Task) -> Result:
     candidate = CANDIDATES[task.candidate] if task.candidate else Candidate(batch)
     model = mother
     if task.inserted:
-        count = len(data.x_train) if candidate.all_data else CALIBRATION
+        count = len(data.train) if candidate.all_data else CALIBRATION
         model = member_of(mother, task.family, task.inserted, task.seed, data, count)
     net = Network(model, inserted_norms(model) if task.inserted else (), candidate, recipe, task.seed)
-    start, losses, done = scored(net.evaluate(data.x_validation), data.y_validation)[1], [], 0
+    start, losses, done = scored(net.evaluate(data.validation.x()), data.validation.y)[1], [], 0
     order_seed = job_seed(task.seed, "members", "net")
     for epoch in range(task.epochs):
-        order = list(batches(len(data.x_train), recipe.batch, order_seed, epoch))
+        order = list(batches(len(data.train), recipe.batch, order_seed, epoch))
         for step, indices in enumerate(order):
             epochs = epoch + step / len(order)
             lr = recipe.lr * min(1.0, 2 - 2 * epochs / task.epochs)
             lr *= min(1.0, epochs / candidate.warmup) if candidate.warmup else 1.0
-            net.step(data.x_train[indices], data.y_train[indices], lr, epochs)
+            net.step(data.train.x(indices), data.train.y[indices], lr, epochs)
             done += 1
             if done in MARKS:
-                losses.append(scored(net.evaluate(data.x_validation), data.y_validation)[1])
-    logits = net.evaluate(data.x_test)
-    finished = net.finished(data.x_train[:CALIBRATION])
-    own = next(iter(run(finished, data.x_test[:1000]).values()))
-    validation = scored(net.evaluate(data.x_validation), data.y_validation)[0]
+                losses.append(scored(net.evaluate(data.validation.x()), data.validation.y)[1])
+    logits = net.evaluate(data.test.x())
+    finished = net.finished(data.train.x(slice(CALIBRATION)))
+    own = next(iter(run(finished, data.test.x(slice(1000))).values()))
+    validation = scored(net.evaluate(data.validation.x()), data.validation.y)[0]
     folding = difference(logits[:1000], own).largest
-    return Result(task, start, tuple(losses), 100 * validation, 100 * scored(logits, data.y_test)[0], folding)
+    return Result(task, start, tuple(losses), 100 * validation, 100 * scored(logits, data.test.y)[0], folding)
 
 
 def spread(numbers: Sequence[float], digits: int) -> str:
@@ -188,8 +188,8 @@ def exactness_rows(spec: str, mothers: Mapping[tuple[str, int], Model]) -> list[
         cells = [name]
         for family in families:
             mother, data = mothers[family, 0], load(spec, 0)
-            x = data.x_train[-Recipe.batch :]
-            count = len(data.x_train) if candidate.all_data else CALIBRATION
+            x = data.train.x(slice(-Recipe.batch, None))
+            count = len(data.train) if candidate.all_data else CALIBRATION
             member = member_of(mother, family, 4, 0, data, count)
             net = Network(member, inserted_norms(member), candidate, Recipe(), 0)
             for in_batch, logits in ((False, net.evaluate(x)), (True, net.train_logits(x))):

@@ -58,7 +58,7 @@ def measured(session: Session, folder: Path, carry: bool) -> tuple[Rows, float]:
         if trained is not None:
             for number, epoch in enumerate(trained.epochs, start=1):
                 errors = rows.setdefault(f"validation error after epoch {number}, %", {})
-                errors[name] = 100 * (1 - epoch.validation_accuracy)
+                errors[name] = 100 * (1 - epoch.validation_score)
         rows.setdefault("test error, %", {})[name] = 100 * (1 - scored["networks"][name]["accuracy"])
         rows.setdefault("test loss", {})[name] = scored["networks"][name]["nll"]
     return rows, 100 * (1 - scored["ensemble"]["averaged"]["accuracy"])

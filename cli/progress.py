@@ -43,7 +43,7 @@ def epoch_line(event: Event) -> str:
     """What one epoch gave."""
     return (
         f"{event['stage']} {event['network']}: epoch {event['epoch']}, loss {event['loss']:.4f}, "
-        f"accuracy {percent(event['train_accuracy'])}, validation {percent(event['validation_accuracy'])}, "
+        f"accuracy {percent(event['train_score'])}, validation {percent(event['validation_score'])}, "
         f"{seconds(event['seconds'])}"
     )
 
@@ -59,7 +59,7 @@ def finished_line(event: Event) -> str:
         case "trained":
             return (
                 f"{event['stage']} {event['network']}: trained, {counted(event['epochs'], 'epoch')}, "
-                f"validation {percent(event['validation_accuracy'])}, {seconds(event['seconds'])}"
+                f"validation {percent(event['validation_score'])}, {seconds(event['seconds'])}"
             )
         case "left in float32":
             return f"{event['stage']} {event['network']}: not written in its own float type, {event['reason']}"

@@ -81,7 +81,7 @@ def _row(training: Training) -> dict[str, float]:
         "samples": training.samples,
         "seconds": training.seconds,
         "multiply_adds": training.multiply_adds,
-        "validation_accuracy": last.validation_accuracy,
+        "validation_score": last.validation_score,
         "validation_loss": last.validation_loss,
     }
 
@@ -95,7 +95,7 @@ def _table(stage: str, done: dict[str, Training]) -> Grid:
             str(len(training.epochs)),
             seconds(training.seconds),
             large(training.multiply_adds),
-            percent(last.validation_accuracy),
+            percent(last.validation_score),
             f"{last.validation_loss:.4f}",
         )
     return made

@@ -26,6 +26,13 @@ _FED = 1 << 26
 _FLOATS: Final = {"tensor(float16)": np.float16, "tensor(double)": np.float64}
 Batch: TypeAlias = "Array | tuple[Array, ...]"
 """Examples: the array of a network's only input, or those of all its inputs in order; the batch is axis 0."""
+
+
+def arrays_of(batch: Batch) -> tuple[Array, ...]:
+    """The arrays of a batch, one for every input of the network."""
+    return batch if isinstance(batch, tuple) else (batch,)
+
+
 ALL: Final = ("*",)
 """Ask `run` for every value that the body's nodes make."""
 

@@ -18,7 +18,7 @@ from mnx.graphs import onnx_file
 from mnx.graphs.join import join
 from mnx.graphs.model import Array
 from mnx.graphs.proto import as_user_gives
-from mnx.graphs.run import run_file
+from mnx.graphs.run import Batch, arrays_of, run_file
 from mnx.metrics import Scores, disagreement, oracle_accuracy, scores, softmax
 from mnx.plan import Plan
 from mnx.session import Session, loaded, networks, settings
@@ -107,7 +107,7 @@ def probabilities(path: Path, x: Array, loaded: bytes | None = None) -> Array:
 
 
 def score_files(
-    files: Mapping[str, Path], x: Array, y: Array, classes: int, events: Events
+    files: Mapping[str, Path], x: Batch, y: Array, classes: int, events: Events
 ) -> dict[str, tuple[Scores, Array]]:
     """Scores and probabilities of each file on examples x (n, *input) with classes y (n,); `events` hear of each.
 
@@ -120,7 +120,7 @@ def score_files(
     for done, (name, path) in enumerate(files.items(), start=1):
         events.tick("score", network=name, done=done, total=len(files))
         model = onnx_file.read(path)
-        predicted = probabilities(path, as_user_gives(model, x), onnx_file.as_loaded(model))
+        predicted = probabilities(path, as_user_gives(model, arrays_of(x)[0]), onnx_file.as_loaded(model))
         if predicted.shape[1] != classes:
             raise MnxError(f"{path} tells {predicted.shape[1]} classes apart, the data have {classes}")
         found[name] = (scores(predicted, y), predicted)
@@ -167,11 +167,11 @@ def score_models(
         raise MnxError(f"{paths[0]} is no classifier of one input and an output (batch, classes)")
     chosen = seed if seed is not None else plan.seed if plan is not None else 0
     test = dataset.load(spec, first.inputs[0], first.outputs[0].shape[0], chosen, train_limit=limit)
-    found = score_files({str(path): path for path in paths}, test.x_test, test.y_test, test.classes, events)
-    together = ensemble_scores([predicted for _, predicted in found.values()], test.y_test)
+    found = score_files({str(path): path for path in paths}, test.test.x(), test.test.y, test.classes, events)
+    together = ensemble_scores([predicted for _, predicted in found.values()], test.test.y)
     return {
         "data": test.name,
-        "test_examples": len(test.y_test),
+        "test_examples": len(test.test.y),
         "files": {name: dataclasses.asdict(each) for name, (each, _) in found.items()},
         "ensemble": dataclasses.asdict(together) if len(found) > 1 else None,
     }
@@ -186,10 +186,10 @@ def score_stage(session: Session, stage: str, start: bool = True) -> dict[str, A
     require_trained(session, stage)
     data, run = session.dataset, session.run
     names = [member.name for member in session.plan.members]
-    test = data.x_test, data.y_test, data.classes, session.events
+    test = data.test.x(), data.test.y, data.classes, session.events
     trained = score_files({name: run.trained_file(stage, name) for name in names}, *test)
     begun = score_files({name: run.start_file(stage, name) for name in names}, *test) if start else {}
-    together = ensemble_scores([predicted for _, predicted in trained.values()], data.y_test)
+    together = ensemble_scores([predicted for _, predicted in trained.values()], data.test.y)
     return {
         "networks": {
             name: {
@@ -213,7 +213,7 @@ def score_mothers(session: Session) -> dict[str, Any]:
     require_trained(session, "mothers")
     data, run = session.dataset, session.run
     files = {cluster.name: run.trained_file("mothers", cluster.name) for cluster in session.plan.clusters}
-    found = score_files(files, data.x_test, data.y_test, data.classes, session.events)
+    found = score_files(files, data.test.x(), data.test.y, data.classes, session.events)
     return {
         "networks": {
             name: {**dataclasses.asdict(score), **cost(session, "mothers", name)} for name, (score, _) in found.items()

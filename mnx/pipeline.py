@@ -215,7 +215,7 @@ def score_run(session: Session, compare: str | None = None) -> dict[str, Any]:
     document: dict[str, Any] = {
         "made_of": made_of,
         "data": session.dataset.name,
-        "test_examples": len(session.dataset.y_test),
+        "test_examples": len(session.dataset.test),
         "mothers": mothers,
         "members": members,
         "cost": {key: mothers[key] + members[key] for key in ("seconds", "multiply_adds")},

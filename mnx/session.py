@@ -140,7 +140,7 @@ def keep_settings(session: Session) -> None:
             "data": _lasting(session.spec),
             "train_limit": session.train_limit,
             "fingerprint": session.dataset.fingerprint,
-            "scaling": session.dataset.scaling.to_json(),
+            "scaling": session.dataset.scalings[0].to_json(),
             "recipe": session.recipe.to_json(),
         }
         session.run.write_json(session.run.settings_file, document)
@@ -186,7 +186,7 @@ def train_network(session: Session, stage: str, name: str, multiply_adds: int, f
         epochs=len(trained.epochs),
         seconds=trained.seconds,
         multiply_adds=cost,
-        validation_accuracy=trained.epochs[-1].validation_accuracy,
+        validation_score=trained.epochs[-1].validation_score,
     )
     if problem:
         session.events.record("left in float32", stage=stage, network=name, reason=problem)

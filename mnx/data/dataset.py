@@ -14,25 +14,48 @@ from mnx.data.scaling import Scaling, apply, fitted
 from mnx.data.split import stratified
 from mnx.errors import MnxError
 from mnx.graphs.model import Array, Port
+from mnx.graphs.run import Batch
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """Examples as they were read, and what makes the members' inputs of them.
+
+    Attributes:
+        raw: arrays (n, *raw shape), one for every input of the members.
+        scalings: of each.
+        y: what is to be predicted: int64 classes (n,).
+    """
+
+    raw: tuple[Array, ...]
+    scalings: tuple[Scaling, ...]
+    y: Array
+
+    def __len__(self) -> int:
+        """The number of examples."""
+        return len(self.y)
+
+    def x(self, chosen: Array | slice = slice(None)) -> Batch:
+        """Examples as the members take them, in C order of shape (n, *input): indices or a slice, or all."""
+        made = tuple(apply(scaling, raw[chosen]) for scaling, raw in zip(self.scalings, self.raw, strict=True))
+        return made if len(made) > 1 else made[0]
 
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """Examples as the members take them: x float32 in C order of shape (n, *input), y int64 from 0 to classes - 1.
-
-    `scaling` makes such an x of raw examples. `fingerprint` changes whenever the raw data or the split do.
-    """
+    """Three parts of examples. `fingerprint` changes whenever the raw data or the split do."""
 
     name: str
-    x_train: Array
-    y_train: Array
-    x_validation: Array
-    y_validation: Array
-    x_test: Array
-    y_test: Array
+    train: Part
+    validation: Part
+    test: Part
     classes: int
-    scaling: Scaling
     fingerprint: str
+
+    @property
+    def scalings(self) -> tuple[Scaling, ...]:
+        """What makes the members' inputs of raw examples."""
+        return self.train.scalings
 
 
 def load(
@@ -68,14 +91,10 @@ def load(
     scaling = fitted(x_train, arranged, port.shape, raw.levels)
     return Dataset(
         raw.name,
-        apply(scaling, x_train),
-        raw.y_train[train],
-        apply(scaling, raw.x_train[held_out]),
-        raw.y_train[held_out],
-        apply(scaling, raw.x_test),
-        raw.y_test,
+        Part((x_train,), (scaling,), raw.y_train[train]),
+        Part((raw.x_train[held_out],), (scaling,), raw.y_train[held_out]),
+        Part((raw.x_test,), (scaling,), raw.y_test),
         classes,
-        scaling,
         fingerprint(raw, train, held_out),
     )
 

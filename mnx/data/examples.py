@@ -25,11 +25,11 @@ def named_batches(model: Model, data: Dataset | None, seed: int, real: int, rand
         random: so many random examples.
     """
     found = probes(model, seed, random)
-    parts = {TRAINING: data.x_train, VALIDATION: data.x_validation} if data is not None else {}
+    parts = {TRAINING: data.train, VALIDATION: data.validation} if data is not None else {}
     drawn = {}
-    for name, x in parts.items():
-        chosen = np.sort(np.random.default_rng((seed, crc32(name.encode()))).permutation(len(x))[:real])
+    for name, part in parts.items():
+        chosen = np.sort(np.random.default_rng((seed, crc32(name.encode()))).permutation(len(part))[:real])
         source = f"{data.name} ({data.fingerprint})" if data is not None else ""
-        made = f"{len(chosen)} of {len(x)} {name} examples of {source}, drawn with seed {seed}"
-        drawn[name] = Probe(x[chosen], made)
+        made = f"{len(chosen)} of {len(part)} {name} examples of {source}, drawn with seed {seed}"
+        drawn[name] = Probe(part.x(chosen), made)
     return {RANDOM: found[RANDOM], **drawn, EXTREME: found[EXTREME]}

@@ -16,6 +16,7 @@ from mnx.data.dataset import Dataset
 from mnx.errors import MnxError
 from mnx.events import Events
 from mnx.graphs.model import Array, Model, model_hash
+from mnx.graphs.run import Batch
 from mnx.train import checkpoint
 from mnx.train.recipe import Recipe
 from mnx.train.schedule import Phase, next_phase
@@ -25,10 +26,10 @@ from mnx.train.settings import MOMENTUM, StepSettings
 class Engine(Protocol):
     """What runs training steps; one file in this folder per engine."""
 
-    def step(self, x: Array, y: Array, lr: float) -> tuple[float, int]:
+    def step(self, x: Batch, y: Array, lr: float) -> tuple[float, int]:
         """One step: (mean loss, number of correct predictions)."""
 
-    def evaluate(self, x: Array, batch: int = 256) -> Array:
+    def evaluate(self, x: Batch, batch: int = 256) -> Array:
         """Logits in eval mode."""
 
     def state(self) -> dict[str, Array]:
@@ -75,8 +76,8 @@ class Epoch:
     """What one epoch gave: means over the training examples, and the validation accuracy after it."""
 
     loss: float
-    train_accuracy: float
-    validation_accuracy: float
+    train_score: float
+    validation_score: float
     validation_loss: float
     lr: float
     seconds: float
@@ -116,7 +117,7 @@ def train(job: Job, data: Dataset, recipe: Recipe, make: EngineMaker, events: Ev
         history.append(_epoch(job, engine, data, recipe, phase, len(history), events))
         checkpoint.save(path, engine.state(), {**identity, "history": [vars(epoch) for epoch in history]})
         events.record("epoch", stage=job.stage, network=job.network, epoch=len(history), **vars(history[-1]))
-    per_epoch = len(data.x_train) // min(recipe.batch, len(data.x_train)) * min(recipe.batch, len(data.x_train))
+    per_epoch = len(data.train) // min(recipe.batch, len(data.train)) * min(recipe.batch, len(data.train))
     return Trained(engine.model(), tuple(history), len(history) * per_epoch, momentum_of(engine.state()))
 
 
@@ -143,15 +144,15 @@ def _digest(arrays: Mapping[str, Array]) -> str:
 
 
 def _phase(job: Job, recipe: Recipe, history: Sequence[Epoch]) -> Phase:
-    return next_phase(recipe, [epoch.validation_accuracy for epoch in history], job.fresh, job.anneal)
+    return next_phase(recipe, [epoch.validation_score for epoch in history], job.fresh, job.anneal)
 
 
 def _epoch(job: Job, engine: Engine, data: Dataset, recipe: Recipe, phase: Phase, number: int, events: Events) -> Epoch:
     start = time.perf_counter()
-    order = list(batches(len(data.x_train), recipe.batch, job.seed, number))
+    order = list(batches(len(data.train), recipe.batch, job.seed, number))
     losses, correct, seen = 0.0, 0, 0
     for step, indices in enumerate(order):
-        loss, right = engine.step(data.x_train[indices], data.y_train[indices], phase.lr(step, len(order)))
+        loss, right = engine.step(data.train.x(indices), data.train.y[indices], phase.lr(step, len(order)))
         losses, correct, seen = losses + loss * len(indices), correct + right, seen + len(indices)
         events.tick(
             "step",
@@ -163,13 +164,13 @@ def _epoch(job: Job, engine: Engine, data: Dataset, recipe: Recipe, phase: Phase
             loss=losses / seen,
             accuracy=correct / seen,
         )
-    logits = engine.evaluate(data.x_validation)
+    logits = engine.evaluate(data.validation.x())
     if not np.isfinite(logits).all():
         raise MnxError(
             f"training {job.model.name} diverged: after epoch {number + 1} its outputs for validation examples are not "
             "finite; lower the learning rate, or clip gradients"
         )
-    accuracy, validation_loss = scored(logits, data.y_validation)
+    accuracy, validation_loss = scored(logits, data.validation.y)
     seconds = time.perf_counter() - start
     return Epoch(losses / seen, correct / seen, accuracy, validation_loss, phase.first, seconds)
 

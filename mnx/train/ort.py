@@ -16,6 +16,7 @@ import numpy as np
 from mnx.errors import MnxError
 from mnx.graphs.model import Array, Model
 from mnx.graphs.proto import to_proto
+from mnx.graphs.run import Batch, arrays_of
 from mnx.train.kernels import with_quick_kernels
 from mnx.train.lowering import draw_masks
 from mnx.train.onnxruntime_sessions import buffer, differentiate, require_device, run, session
@@ -64,11 +65,11 @@ class Engine:
         self._current = 0
         self._fill(initial_state(model, self._graph))
 
-    def step(self, x: Array, y: Array, lr: float) -> tuple[float, int]:
+    def step(self, x: Batch, y: Array, lr: float) -> tuple[float, int]:
         """Train on one batch.
 
         Args:
-            x: examples, float32, shape (batch, ...); the batch may have another size at every step.
+            x: examples, shape (batch, ...), one array for every input; the batch may have another size at every step.
             y: their classes, integers of shape (batch,).
             lr: the learning rate.
 
@@ -79,9 +80,9 @@ class Engine:
             MnxError: examples or classes do not fit the model.
             Diverged: the loss is not finite; the state stays as it was before the step.
         """
-        x, y = self._examples(x), self._classes(y, len(x))
-        feeds = {self._graph.x.name: x, LABELS: y, LR: np.array(lr, np.float32)}
-        feeds |= draw_masks(self._graph.masks, len(x), self._seed, self._steps)
+        feeds, count = self._examples(x)
+        feeds |= {LABELS: self._classes(y, count), LR: np.array(lr, np.float32)}
+        feeds |= draw_masks(self._graph.masks, count, self._seed, self._steps)
         binding = self._bindings[self._current]
         for name, array in feeds.items():
             binding.bind_cpu_input(name, array)
@@ -92,11 +93,11 @@ class Engine:
         self._current, self._steps = 1 - self._current, self._steps + 1
         return loss, int(self._correct.numpy())
 
-    def evaluate(self, x: Array, batch: int = 256, weights: Mapping[str, Array] | None = None) -> Array:
-        """The logits of examples in eval mode (running statistics, no Dropout), float32, shape (len(x), classes).
+    def evaluate(self, x: Batch, batch: int = 256, weights: Mapping[str, Array] | None = None) -> Array:
+        """The logits of examples in eval mode (running statistics, no Dropout), float32, shape (n, classes).
 
         Args:
-            x: examples, float32.
+            x: examples, one array for every input.
             batch: how many go through the network at a time.
             weights: numbers to use in place of the current ones, by weight name; the others stay.
 
@@ -105,7 +106,7 @@ class Engine:
         """
         if batch < 1:
             raise MnxError(f"batch = {batch}: give 1 or more")
-        x = self._examples(x)
+        feeds, count = self._examples(x)
         binding = self._evaluator.io_binding()
         values = dict(self._buffers[self._current])
         for name, array in (weights or {}).items():
@@ -113,9 +114,10 @@ class Engine:
         for slot in self._graph.state:
             if slot.key.startswith(WEIGHT):
                 binding.bind_ortvalue_input(slot.input, values[slot.key])
-        logits = np.empty((len(x), self._graph.classes), np.float32)
-        for start in range(0, len(x), batch):
-            binding.bind_cpu_input(self._graph.x.name, x[start : start + batch])
+        logits = np.empty((count, self._graph.classes), np.float32)
+        for start in range(0, count, batch):
+            for name, array in feeds.items():
+                binding.bind_cpu_input(name, array[start : start + batch])
             binding.bind_output(self._model.outputs[0].name, "cpu")
             run(self._evaluator, binding)
             logits[start : start + batch] = binding.get_outputs()[0].numpy()
@@ -180,14 +182,20 @@ class Engine:
         binding.bind_ortvalue_output(CORRECT, self._correct)
         return binding
 
-    def _examples(self, x: Array) -> Array:
-        port = self._graph.x
-        if x.dtype != np.dtype(port.dtype) or x.shape[1:] != port.shape or not len(x):
-            raise MnxError(
-                f"{self._model.name} takes examples of {port.dtype} and shape "
-                f"(batch, {', '.join(map(str, port.shape))}), not {x.dtype} and {x.shape}"
-            )
-        return np.ascontiguousarray(x)
+    def _examples(self, x: Batch) -> tuple[dict[str, Array], int]:
+        """The arrays by input name, and how many examples they hold."""
+        ports, arrays = self._graph.x, arrays_of(x)
+        if len(ports) != len(arrays):
+            raise MnxError(f"{self._model.name} has {len(ports)} inputs, not {len(arrays)}")
+        for port, array in zip(ports, arrays, strict=True):
+            alike = array.dtype == np.dtype(port.dtype) and array.shape[1:] == port.shape
+            if not alike or not len(array) or len(array) != len(arrays[0]):
+                raise MnxError(
+                    f"{self._model.name} takes examples of {port.dtype} and shape "
+                    f"(batch, {', '.join(map(str, port.shape))}) as {port.name}, not {array.dtype} and {array.shape}"
+                )
+        feeds = {port.name: np.ascontiguousarray(array) for port, array in zip(ports, arrays, strict=True)}
+        return feeds, len(arrays[0])
 
     def _classes(self, y: Array, batch: int) -> Array:
         classes = self._graph.classes

@@ -53,14 +53,14 @@ class StepGraph:
 
     Attributes:
         proto: the serialised ONNX model.
-        x: the input that takes the examples, float32, with a symbolic batch axis.
+        x: the inputs that take the examples, each with a symbolic batch axis.
         classes: the number of logits.
         masks: the inputs that take Dropout's masks.
         state: what training changes: weights and statistics under `WEIGHT`, momenta under `MOMENTUM`.
     """
 
     proto: bytes
-    x: Port
+    x: tuple[Port, ...]
     classes: int
     masks: tuple[Mask, ...]
     state: tuple[Slot, ...]
@@ -70,15 +70,15 @@ def step_graph(model: Model, settings: StepSettings, differentiate: Differentiat
     """Build the training step of a model.
 
     Args:
-        model: a canonical model with one input and one output of logits, shape (batch, classes).
+        model: a canonical model with one output of logits, shape (batch, classes).
         settings: of loss and optimiser.
         differentiate: what builds gradients.
 
     Raises:
-        MnxError: the model has other inputs or outputs, no parameters, or nodes without right gradients.
+        MnxError: the model has other outputs, no parameters, or nodes without right gradients.
         GraphError: an op has no rule, or a shape is not known.
     """
-    x, classes = _ends(model)
+    classes = _classes(model)
     require_differentiable(model)
     kinds = parameters(model)
     trained = [name for name, kind in kinds.items() if kind.trained]
@@ -90,7 +90,7 @@ def step_graph(model: Model, settings: StepSettings, differentiate: Differentiat
     proto.ParseFromString(differentiate(forward.SerializeToString(), trained, LOSS))
     state = _state(model, body, kinds, settings)
     _append_optimiser(proto.graph, optimiser({name: f"{name}_grad" for name in trained}, kinds, settings), state)
-    return StepGraph(proto.SerializeToString(), x, classes, body.masks, state)
+    return StepGraph(proto.SerializeToString(), model.inputs, classes, body.masks, state)
 
 
 def with_loss(model: Model, classes: int, label_smoothing: float) -> Model:
@@ -128,19 +128,19 @@ def initial_state(model: Model, graph: StepGraph) -> dict[str, Array]:
     }
 
 
-def _ends(model: Model) -> tuple[Port, int]:
-    if len(model.inputs) != 1 or len(model.outputs) != 1 or len(model.outputs[0].shape) != 1:
-        ends = [f"{port.name}{['batch', *port.shape]}" for port in (*model.inputs, *model.outputs)]
+def _classes(model: Model) -> int:
+    if len(model.outputs) != 1 or len(model.outputs[0].shape) != 1:
+        ends = [f"{port.name}{['batch', *port.shape]}" for port in model.outputs]
         raise MnxError(
-            f"{model.name} has inputs and outputs {', '.join(ends)}; training takes classifiers with one input and one "
-            "output of logits, shape (batch, classes)"
+            f"{model.name} has outputs {', '.join(ends)}; training takes classifiers with one output of logits, shape "
+            "(batch, classes)"
         )
     classes = model.outputs[0].shape[0]
     if classes < 2:
         raise MnxError(
             f"{model.name} has one logit; training takes classifiers with a logit for each of 2 or more classes"
         )
-    return model.inputs[0], classes
+    return classes
 
 
 def _state(model: Model, body: Lowered, kinds: Mapping[str, Kind], settings: StepSettings) -> tuple[Slot, ...]:

@@ -206,7 +206,7 @@ def test_the_bar_shows_stage_network_epoch_and_what_is_finished() -> None:
             common = {"event": "step", "stage": "members", "network": "P64", "epoch": 3, "steps": 4}
             bar({**common, "step": step, "loss": 0.5, "accuracy": 0.75})
         finished = {"event": "trained", "stage": "members", "network": "P64", "epochs": 9}
-        bar({**finished, "validation_accuracy": 0.9, "seconds": 1.25})
+        bar({**finished, "validation_score": 0.9, "seconds": 1.25})
     text = written.getvalue()
     assert "members P64 (2/5)" in text
     assert "epoch 3/9  loss 0.500  accuracy 75.0 %" in text

@@ -33,36 +33,36 @@ def test_digits_fit_every_member(shape: tuple[int, ...]) -> None:
     data = load("digits", Port("x", "float32", shape), 10, 0)
     sizes = {"train": 1294, "validation": 144, "test": 359}
     for part, size in sizes.items():
-        x, y = getattr(data, f"x_{part}"), getattr(data, f"y_{part}")
+        x, y = getattr(data, part).x(), getattr(data, part).y
         assert (x.shape, x.dtype, x.flags.c_contiguous) == ((size, *shape), np.float32, True)
         assert (y.shape, y.dtype) == ((size,), np.int64)
         assert set(np.unique(y)) == set(range(10))
-    assert (data.name, data.classes, data.scaling.levels) == ("digits", 10, 16)
-    assert data.x_train.mean() == pytest.approx(0, abs=1e-5)
-    assert data.x_train.std() == pytest.approx(1, abs=1e-5)
+    assert (data.name, data.classes, data.scalings[0].levels) == ("digits", 10, 16)
+    assert data.train.x().mean() == pytest.approx(0, abs=1e-5)
+    assert data.train.x().std() == pytest.approx(1, abs=1e-5)
 
 
 def test_the_scaling_makes_the_inputs_of_raw_images() -> None:
     data = load("digits", DIGIT, 10, 5)
-    np.testing.assert_array_equal(apply(data.scaling, read("digits", (1, 8, 8), 5).x_test), data.x_test)
+    np.testing.assert_array_equal(apply(data.scalings[0], read("digits", (1, 8, 8), 5).x_test), data.test.x())
 
 
 def test_validation_is_stratified_and_taken_from_the_training_part(tmp_path: Path) -> None:
     x, y = plain()
     data = load(save(tmp_path, x, y, x_test=x + 1000), PAIR, 4, 0, validation=0.2)
-    assert np.bincount(data.y_validation).tolist() == [2] * 4
-    assert sorted([*data.x_train[:, 0], *data.x_validation[:, 0]]) == x[:, 0].tolist()
-    np.testing.assert_array_equal(data.x_train[:, 0] // 2 % 4, data.y_train)
-    np.testing.assert_array_equal(data.x_test, x + 1000)
+    assert np.bincount(data.validation.y).tolist() == [2] * 4
+    assert sorted([*data.train.x()[:, 0], *data.validation.x()[:, 0]]) == x[:, 0].tolist()
+    np.testing.assert_array_equal(data.train.x()[:, 0] // 2 % 4, data.train.y)
+    np.testing.assert_array_equal(data.test.x(), x + 1000)
 
 
 def test_a_limit_counts_the_validation_part_and_keeps_the_shares(tmp_path: Path) -> None:
     x, y = plain()
     spec = save(tmp_path, x, y)
     data = load(spec, PAIR, 4, 0, validation=0.25, train_limit=16)
-    assert np.bincount(data.y_train).tolist() == [3] * 4
-    assert np.bincount(data.y_validation).tolist() == [1] * 4
-    assert len(load(spec, PAIR, 4, 0, train_limit=1000).x_train) == 36
+    assert np.bincount(data.train.y).tolist() == [3] * 4
+    assert np.bincount(data.validation.y).tolist() == [1] * 4
+    assert len(load(spec, PAIR, 4, 0, train_limit=1000).train) == 36
 
 
 def test_the_fingerprint_knows_the_data_and_the_split(tmp_path: Path) -> None:

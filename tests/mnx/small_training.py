@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from hypothesis import HealthCheck, settings
 
-from mnx.data.dataset import Dataset
+from mnx.data.dataset import Dataset, Part
 from mnx.data.scaling import Scaling
 from mnx.events import Events
 from mnx.graphs.builder import Builder
@@ -75,7 +75,8 @@ def separable(n: int = 80, seed: int = 0, scale: float = 1.0) -> Dataset:
 
     train, validation, test = drawn(n), drawn(n // 2), drawn(n // 2)
     scaling = Scaling(SHAPE, (0, 1, 2), None, None, (), (), SHAPE)
-    return Dataset("clouds", *train, *validation, *test, CLASSES, scaling, f"clouds-{n}-{seed}-{scale}")
+    parts = [Part((x,), (scaling,), y) for x, y in (train, validation, test)]
+    return Dataset("clouds", *parts, CLASSES, f"clouds-{n}-{seed}-{scale}")
 
 
 def job(

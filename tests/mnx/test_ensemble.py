@@ -34,7 +34,7 @@ def ending(folder: Path, op: str) -> Path:
 
 @pytest.mark.parametrize("head", ["Identity", "Softmax", "LogSoftmax"])
 def test_probabilities_are_the_same_whatever_a_file_ends_with(head: str, tmp_path: Path) -> None:
-    x = separable().x_test
+    x = separable().test.x()
     expected = softmax(run(plain(), x)["logits"])
     found = probabilities(ending(tmp_path, head), x)
     assert found.dtype == np.float64
@@ -48,27 +48,27 @@ def test_an_output_that_is_no_row_of_classes_is_refused(tmp_path: Path) -> None:
     proto.graph.output.append(helper.make_tensor_value_info("p", TensorProto.FLOAT, [1, "M"]))
     onnx.save(proto, tmp_path / "row.onnx")
     with pytest.raises(MnxError, match=r"row\.onnx gives an output of shape \(1, 120\) for 40 examples, not"):
-        probabilities(tmp_path / "row.onnx", separable().x_test)
+        probabilities(tmp_path / "row.onnx", separable().test.x())
 
 
 def test_a_file_that_cannot_be_run_is_refused(tmp_path: Path) -> None:
     (tmp_path / "torn.onnx").write_bytes(b"\x08\x07")
     with pytest.raises(GraphError, match=r"torn\.onnx"):
-        probabilities(tmp_path / "torn.onnx", separable().x_test)
+        probabilities(tmp_path / "torn.onnx", separable().test.x())
 
 
 def test_files_of_other_classes_are_refused(tmp_path: Path) -> None:
     data = separable()
     onnx_file.write(mlp("more", SHAPE, (4,), CLASSES + 1), tmp_path / "more.onnx")
     with pytest.raises(MnxError, match=r"more\.onnx tells 4 classes apart, the data have 3"):
-        score_files({"more": tmp_path / "more.onnx"}, data.x_test, data.y_test, CLASSES, Events())
+        score_files({"more": tmp_path / "more.onnx"}, data.test.x(), data.test.y, CLASSES, Events())
 
 
 def test_every_file_is_heard_of(tmp_path: Path) -> None:
     data, heard = separable(), list[Event]()
     onnx_file.write(plain(), tmp_path / "plain.onnx")
     files = {"a": tmp_path / "plain.onnx", "b": tmp_path / "plain.onnx"}
-    found = score_files(files, data.x_test, data.y_test, CLASSES, Events(None, [heard.append]))
+    found = score_files(files, data.test.x(), data.test.y, CLASSES, Events(None, [heard.append]))
     assert list(found) == ["a", "b"]
     assert [(event["network"], event["done"], event["total"]) for event in heard] == [("a", 1, 2), ("b", 2, 2)]
 
@@ -92,7 +92,7 @@ def test_a_file_that_takes_images_channels_last_scores_the_same(tmp_path: Path) 
     files = {"first": tmp_path / "first.onnx", "last": tmp_path / "last.onnx"}
     onnx_file.write(first, files["first"])
     onnx.save(proto, files["last"])
-    found = score_files(files, data.x_test, data.y_test, CLASSES, Events())
+    found = score_files(files, data.test.x(), data.test.y, CLASSES, Events())
     assert difference(found["first"][1], found["last"][1]).passed
 
 
@@ -114,7 +114,7 @@ def test_files_of_a_run_are_scored_on_its_data(tmp_path: Path) -> None:
         return score_models(paths, Events(), **({"data": None, "run": run_folder} | settings))
 
     own = scored()
-    assert own["test_examples"] == len(session.dataset.y_test)
+    assert own["test_examples"] == len(session.dataset.test)
     assert own == scored(data="digits", run=None, seed=3, train_limit=EXAMPLES)
     assert own != scored(seed=4)
     with pytest.raises(MnxError, match="no data: say --data"):

@@ -63,7 +63,7 @@ def certified(session: Session, name: str, how: Hatching) -> Model:
 def test_the_file_is_the_certified_network_changed_as_the_certificate_says(way: str, mothered: Session) -> None:
     hatch_members(mothered, hatching=WAYS[way])
     mother = onnx_file.read(mothered.run.trained_file("mothers", "cluster1"))
-    x = mothered.dataset.x_test[:64]
+    x = mothered.dataset.test.x(slice(64))
     for name in NAMES:
         document = json.loads(mothered.run.certificate_file(name).read_text())
         how = WAYS[way]

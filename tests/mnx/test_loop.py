@@ -21,7 +21,7 @@ from mnx.train.recipe import Recipe
 
 STEPS = 80 // RECIPE.batch
 STEP = {"event", "stage", "network", "epoch", "step", "steps", "loss", "accuracy"}
-EPOCH = {"loss", "train_accuracy", "validation_accuracy", "validation_loss", "lr", "seconds"}
+EPOCH = {"loss", "train_score", "validation_score", "validation_loss", "lr", "seconds"}
 
 
 def at_tick(number: int) -> Events:
@@ -54,10 +54,10 @@ def agree(one: Trained, other: Trained) -> bool:
 def test_a_separable_problem_is_learnt(build: Callable[[], Model], tmp_path: Path) -> None:
     model, data = build(), separable()
     trained = train(job(model, tmp_path), data, Recipe(lr=0.1, batch=16, epochs=12, anneal=4), make, Events())
-    before, after = (run(each, data.x_test)[each.outputs[0].name] for each in (model, trained.model))
-    assert scored(before, data.y_test)[0] < 0.9
-    assert scored(after, data.y_test)[0] == 1
-    assert trained.epochs[-1].validation_accuracy == 1
+    before, after = (run(each, data.test.x())[each.outputs[0].name] for each in (model, trained.model))
+    assert scored(before, data.test.y)[0] < 0.9
+    assert scored(after, data.test.y)[0] == 1
+    assert trained.epochs[-1].validation_score == 1
     assert trained.epochs[-1].loss < trained.epochs[0].loss / 2
     assert trained.samples == len(trained.epochs) * 80
     assert trained.seconds == sum(epoch.seconds for epoch in trained.epochs) > 0
@@ -66,9 +66,9 @@ def test_a_separable_problem_is_learnt(build: Callable[[], Model], tmp_path: Pat
 def test_scores_are_those_of_the_weights_that_come_back(tmp_path: Path) -> None:
     data = separable()
     trained = train_in(tmp_path, with_norm())
-    logits = run(trained.model, data.x_validation)[trained.model.outputs[0].name]
-    accuracy, loss = scored(logits, data.y_validation)
-    assert trained.epochs[-1].validation_accuracy == accuracy
+    logits = run(trained.model, data.validation.x())[trained.model.outputs[0].name]
+    accuracy, loss = scored(logits, data.validation.y)
+    assert trained.epochs[-1].validation_score == accuracy
     assert trained.epochs[-1].validation_loss == pytest.approx(loss, rel=1e-5)
 
 
@@ -192,7 +192,7 @@ def test_an_epoch_s_means_are_those_of_its_steps(tmp_path: Path) -> None:
     trained = train_in(tmp_path, plain(), events=Events(None, [seen.append]))
     last = [event for event in seen if event["event"] == "step" and event["step"] == STEPS]
     assert [(event["loss"], event["accuracy"]) for event in last] == [
-        (epoch.loss, epoch.train_accuracy) for epoch in trained.epochs
+        (epoch.loss, epoch.train_score) for epoch in trained.epochs
     ]
 
 
@@ -201,7 +201,7 @@ def test_every_epoch_visits_the_examples_in_an_order_of_its_own(tmp_path: Path) 
     engine, data = make(plain(), RECIPE.step(), 5), separable()
     for epoch, (first, last) in enumerate(((0.0, 0.1), (0.1, 0.1), (0.1, 0.05), (0.05, 0.0))):
         losses = [
-            engine.step(data.x_train[indices], data.y_train[indices], first + (last - first) * step / STEPS)[0]
+            engine.step(data.train.x(indices), data.train.y[indices], first + (last - first) * step / STEPS)[0]
             for step, indices in enumerate(batches(80, RECIPE.batch, 5, epoch))
         ]
         assert trained.epochs[epoch].loss == pytest.approx(sum(losses) / STEPS)

@@ -80,7 +80,7 @@ def test_its_first_step_is_the_momentum_s_and_not_that_of_zeros(hatched: Session
         engine = make(model, RECIPE.step(), 0)
         state = engine.state()
         engine.load_state({**state, **{f"momentum/{name}": array for name, array in carried.items()}})
-        engine.step(data.x_train[:32], data.y_train[:32], 0.1)
+        engine.step(data.train.x(slice(32)), data.train.y[:32], 0.1)
         after.append(engine.state())
     for name, array in before.items():
         rest = after[0][f"momentum/{name}"] - after[1][f"momentum/{name}"]

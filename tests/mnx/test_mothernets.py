@@ -24,19 +24,19 @@ from mnx.workspace import file_hash
 
 
 def accuracy(path: Path, session: Session) -> float:
-    return float((run_file(path, session.dataset.x_test).argmax(axis=1) == session.dataset.y_test).mean())
+    return float((run_file(path, session.dataset.test.x()).argmax(axis=1) == session.dataset.test.y).mean())
 
 
 def test_hatched_members_are_as_good_as_their_mother(hatched: Session) -> None:
     run, data = hatched.run, hatched.dataset
     mother = run.trained_file("mothers", "cluster1")
     assert accuracy(mother, hatched) > 0.7
-    logits = run_file(mother, data.x_test)
+    logits = run_file(mother, data.test.x())
     for name in NAMES:
-        found = run_file(run.start_file("members", name), data.x_test)
+        found = run_file(run.start_file("members", name), data.test.x())
         assert difference(logits, found).passed
         assert abs(accuracy(run.start_file("members", name), hatched) - accuracy(mother, hatched)) <= 1 / len(
-            data.y_test
+            data.test.y
         )
 
 
@@ -79,12 +79,12 @@ def test_members_learn_on_from_their_mother(hatched: Session) -> None:
     for name in NAMES:
         training = session.run.training("members", name)
         assert training is not None
-        assert training.samples == len(training.epochs) * (len(session.dataset.x_train) // RECIPE.batch) * RECIPE.batch
+        assert training.samples == len(training.epochs) * (len(session.dataset.train) // RECIPE.batch) * RECIPE.batch
         assert training.epochs[0].lr == RECIPE.lr  # hatched networks have no warm-up
-        assert training.epochs[0].train_accuracy > 0.7
+        assert training.epochs[0].train_score > 0.7
         grown, trained = (path("members", name) for path in (session.run.start_file, session.run.trained_file))
         assert accuracy(trained, session) > accuracy(grown, session) - 0.05
-        assert not difference(*(run_file(path, session.dataset.x_test) for path in (grown, trained))).passed
+        assert not difference(*(run_file(path, session.dataset.test.x()) for path in (grown, trained))).passed
     starts = [event for event in heard if event["event"] == "start"]
     assert [(event["number"], event["total"], event["limit"]) for event in starts] == [(n, 3, 3) for n in (1, 2, 3)]
     assert [event["network"] for event in heard if event["event"] == "trained"] == [e["network"] for e in starts]
@@ -149,7 +149,7 @@ def test_untrained_members_compute_what_the_carved_mother_does(tmp_path: Path) -
     run = planned(tmp_path)
     session = opened(run)
     hatch_members(session, untrained=True)
-    x = session.dataset.x_test
+    x = session.dataset.test.x()
     logits = run_file(run.start_file("mothers", "cluster1"), x)
     assert all(difference(logits, run_file(run.start_file("members", name), x)).passed for name in NAMES)
 
@@ -238,4 +238,4 @@ def test_seeds_depend_on_the_network_and_not_on_the_order() -> None:
 
 
 def test_the_limit_is_kept(hatched: Session) -> None:
-    assert len(hatched.dataset.x_train) + len(hatched.dataset.x_validation) == EXAMPLES
+    assert len(hatched.dataset.train) + len(hatched.dataset.validation) == EXAMPLES

@@ -108,7 +108,7 @@ def test_members_in_half_precision_are_given_back_in_it(tmp_path: Path) -> None:
     run_all(session)
     assert set(run.originals("members", NAMES)) == set(NAMES)
     assert not run.original_file("mothers", "cluster1").exists()
-    x = session.dataset.x_test[:50]
+    x = session.dataset.test.x(slice(50))
     for name in NAMES:
         original, trained = run.original_file("members", name), run.trained_file("members", name)
         assert float_types(original) == {TensorProto.FLOAT16}

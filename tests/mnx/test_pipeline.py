@@ -60,14 +60,14 @@ def test_the_sample_perceptrons_from_members_to_scores(tmp_path: Path) -> None:
     assert set(found["members"]["networks"]) == set(PERCEPTRONS)
     for network in found["members"]["networks"].values():
         mother = mothers[network["cluster"]]
-        assert abs(network["accuracy_at_start"] - mother["accuracy"]) <= 1 / len(data.y_test)
+        assert abs(network["accuracy_at_start"] - mother["accuracy"]) <= 1 / len(data.test)
         assert network["accuracy"] > mother["accuracy"] - 0.05
         assert network["share"] == mother["parameters"] / network["parameters"] >= 0.5
-    members = [run_file(run.trained_file("members", name), data.x_test) for name in PERCEPTRONS]
-    together = scores(run_file(run.ensemble_file, data.x_test), data.y_test)
+    members = [run_file(run.trained_file("members", name), data.test.x()) for name in PERCEPTRONS]
+    together = scores(run_file(run.ensemble_file, data.test.x()), data.test.y)
     ensemble = found["members"]["ensemble"]
     assert ensemble["averaged"] == pytest.approx(vars(together), abs=1e-5)
-    each = [float((logits.argmax(axis=1) == data.y_test).mean()) for logits in members]
+    each = [float((logits.argmax(axis=1) == data.test.y).mean()) for logits in members]
     assert ensemble["mean_member"] == pytest.approx(np.mean(each))
     assert max(each) <= ensemble["oracle"] <= 1
     assert 0 < ensemble["disagreement"] < 0.5
@@ -75,7 +75,7 @@ def test_the_sample_perceptrons_from_members_to_scores(tmp_path: Path) -> None:
     assert found["cost_against"]["multiply_adds"] == pytest.approx(
         found["cost"]["multiply_adds"] / found["independent"]["multiply_adds"]
     )
-    assert (found["compare"], found["test_examples"]) == ("independent", len(data.y_test))
+    assert (found["compare"], found["test_examples"]) == ("independent", len(data.test))
     kinds = [event["event"] for event in heard if event["event"] not in ("step", "epoch", "score", "hatch")]
     trained = ["start", "trained"]
     method = [*trained * len(mothers), *["hatched"] * 5, *trained * 5, "combined"]
@@ -189,7 +189,7 @@ def test_a_member_trained_on_makes_ensemble_and_scores_anew(whole: Session) -> N
 
 
 def test_the_ensemble_is_the_average_of_the_members_that_stand_there(whole: Session) -> None:
-    run, x = whole.run, whole.dataset.x_test
+    run, x = whole.run, whole.dataset.test.x()
     logits = np.stack([run_file(run.trained_file("members", name), x) for name in NAMES]).astype(np.float64)
     odds = np.exp(logits - logits.max(axis=2, keepdims=True))
     average = (odds / odds.sum(axis=2, keepdims=True)).mean(axis=0)

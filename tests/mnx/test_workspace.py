@@ -231,7 +231,7 @@ def test_the_record_of_a_training_is_plain_data(run: RunFolder, trained: Trained
     run.save_training("mothers", "a", trained, 1)
     document = json.loads((run.folder("mothers", "a") / "training.json").read_text())
     assert len(document["epochs"]) == RECIPE.epochs
-    assert document["samples"] == RECIPE.epochs * len(separable().x_train)
+    assert document["samples"] == RECIPE.epochs * len(separable().train)
 
 
 def test_weights_beside_a_model_are_part_of_it(run: RunFolder) -> None:

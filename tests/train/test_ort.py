@@ -168,7 +168,7 @@ def test_a_learning_rate_far_too_high_diverges() -> None:
 def test_what_does_not_fit_is_refused() -> None:
     engine = Engine(RESNET, SETTINGS, threads=1)
     x, y = batch(RESNET, 0)
-    with pytest.raises(MnxError, match=r"takes examples of float32 and shape \(batch, 3, 8, 8\), not float64"):
+    with pytest.raises(MnxError, match=r"takes examples of float32 and shape \(batch, 3, 8, 8\) as x, not float64"):
         engine.step(x.astype(np.float64), y, LR)
     with pytest.raises(MnxError, match=r"not float32 and \(12, 3, 8, 7\)"):
         engine.evaluate(x[..., :7])
@@ -178,6 +178,8 @@ def test_what_does_not_fit_is_refused() -> None:
         engine.step(x, y.astype(np.float32), LR)
     with pytest.raises(MnxError, match="integer classes"):
         engine.step(x, y[:-1], LR)
+    with pytest.raises(MnxError, match="resnet has 1 inputs, not 2"):
+        engine.step((x, x), y, LR)
     with pytest.raises(MnxError, match="batch = 0"):
         engine.evaluate(x, batch=0)
 
@@ -195,7 +197,7 @@ def test_a_state_of_something_else_is_refused() -> None:
 
 def test_models_that_are_no_classifiers_are_refused() -> None:
     two = RESNET.replace(outputs=(*RESNET.outputs, RESNET.outputs[0]))
-    with pytest.raises(MnxError, match="one input and one output of logits"):
+    with pytest.raises(MnxError, match="one output of logits"):
         Engine(two, SETTINGS)
     with pytest.raises(MnxError, match="2 or more classes"):
         Engine(mlp("single", 12, (4,), 1), SETTINGS)
