@@ -168,7 +168,7 @@ def test_a_learning_rate_far_too_high_diverges() -> None:
 def test_what_does_not_fit_is_refused() -> None:
     engine = Engine(RESNET, SETTINGS, threads=1)
     x, y = batch(RESNET, 0)
-    with pytest.raises(MnxError, match=r"takes examples of float32 and shape \(batch, 3, 8, 8\) as image, not float64"):
+    with pytest.raises(MnxError, match=r"takes examples of float32 and shape \(batch, 3, 8, 8\) as input, not float64"):
         engine.step(x.astype(np.float64), y, LR)
     with pytest.raises(MnxError, match=r"not float32 and \(12, 3, 8, 7\)"):
         engine.evaluate(x[..., :7])
