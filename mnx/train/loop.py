@@ -26,7 +26,7 @@ from mnx.train.settings import MOMENTUM, StepSettings
 class Engine(Protocol):
     """What runs training steps; one file in this folder per engine."""
 
-    def step(self, x: Batch, y: Array, lr: float) -> tuple[float, int]:
+    def step(self, x: Batch, y: Array, lr: float) -> tuple[float, float]:
         """One step: (mean loss, number of correct predictions)."""
 
     def evaluate(self, x: Batch, batch: int = 256) -> Array:
@@ -150,7 +150,7 @@ def _phase(job: Job, recipe: Recipe, history: Sequence[Epoch]) -> Phase:
 def _epoch(job: Job, engine: Engine, data: Dataset, recipe: Recipe, phase: Phase, number: int, events: Events) -> Epoch:
     start = time.perf_counter()
     order = list(batches(len(data.train), recipe.batch, job.seed, number))
-    losses, correct, seen = 0.0, 0, 0
+    losses, correct, seen = 0.0, 0.0, 0
     for step, indices in enumerate(order):
         loss, right = engine.step(data.train.x(indices), data.train.y[indices], phase.lr(step, len(order)))
         losses, correct, seen = losses + loss * len(indices), correct + right, seen + len(indices)

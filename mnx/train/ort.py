@@ -18,11 +18,12 @@ from mnx.graphs.model import Array, Model
 from mnx.graphs.proto import to_proto
 from mnx.graphs.run import Batch, arrays_of
 from mnx.train.kernels import with_quick_kernels
+from mnx.train.losses import LOSS, MIX, OTHERS, SCORE, TARGETS, TEACHER
 from mnx.train.lowering import draw_masks
 from mnx.train.onnxruntime_sessions import buffer, differentiate, require_device, run, session
-from mnx.train.optimiser import LR
-from mnx.train.settings import Diverged, StepSettings
-from mnx.train.step_graph import CORRECT, LABELS, LOSS, WEIGHT, initial_state, step_graph
+from mnx.train.optimiser import LAST, rates
+from mnx.train.settings import AVERAGE, WEIGHT, Diverged, StepSettings
+from mnx.train.step_graph import initial_state, step_graph
 
 STEP: Final = "step"
 """The name of the number of steps done in an engine's state."""
@@ -37,7 +38,7 @@ class Engine:
         """Build the step and load the model's weights onto the device.
 
         Args:
-            model: a canonical classifier.
+            model: a canonical model.
             settings: of loss and optimiser.
             device: 'cpu' or 'cuda'.
             threads: of the CPU; None for as many as there are cores.
@@ -52,49 +53,82 @@ class Engine:
             raise MnxError(f"threads = {threads}: give 1 to {most} on this machine, or none for all cores")
         require_device(device)
         self._model, self._device, self._seed, self._steps = model, device, seed, 0
+        self._settings = settings
         self._graph = step_graph(model, settings, _quick_gradients if device == "cpu" else differentiate)
         weights = [slot.input for slot in self._graph.state if slot.key.startswith(WEIGHT)]
         threads = threads or os.cpu_count() or 1
         self._trainer = session(self._graph.proto, device, threads)
         self._evaluator = session(to_proto(model, weights).SerializeToString(), device, threads)
-        self._buffers = [
-            {slot.key: buffer(slot.shape, np.float32, device) for slot in self._graph.state} for _ in range(2)
-        ]
-        self._loss, self._correct = (buffer((), dtype, "cpu") for dtype in (np.float32, np.int64))
+        slots = (*self._graph.state, *self._graph.sums)
+        self._buffers = [{slot.key: buffer(slot.shape, np.float32, device) for slot in slots} for _ in range(2)]
+        self._loss, self._score = (buffer((), np.float32, "cpu") for _ in range(2))
         self._bindings = [self._step_binding(source, target) for source, target in ((0, 1), (1, 0))]
         self._current = 0
         self._fill(initial_state(model, self._graph))
+        self._empty_sums()
 
-    def step(self, x: Batch, y: Array, lr: float) -> tuple[float, int]:
+    def step(
+        self, x: Batch, y: Array, lr: float, teacher: Array | None = None, mix: tuple[Array, float] | None = None
+    ) -> tuple[float, float]:
         """Train on one batch.
 
         Args:
             x: examples, shape (batch, ...), one array for every input; the batch may have another size at every step.
-            y: their classes, integers of shape (batch,).
+            y: what is to be predicted, as the task has it: classes (batch,), 0 or 1 (batch,), or rows (batch, width).
             lr: the learning rate.
+            teacher: a teacher's logits (batch, width), for distillation.
+            mix: with mixup, the targets of the examples' partners and the share that an example keeps; x is mixed.
 
         Returns:
-            The mean loss of the batch and the number of correct predictions, both with the weights before the step.
+            The mean loss of the batch, and the sum over its examples of their scores (see `losses.SCORE`), both with
+            the weights before the step.
 
         Raises:
-            MnxError: examples or classes do not fit the model.
-            Diverged: the loss is not finite; the state stays as it was before the step.
+            MnxError: examples or targets do not fit the model, or the batch cannot be divided into equal parts.
+            Diverged: the loss is not finite; the weights stay as they were before the step.
         """
         feeds, count = self._examples(x)
-        feeds |= {LABELS: self._classes(y, count), LR: np.array(lr, np.float32)}
-        feeds |= draw_masks(self._graph.masks, count, self._seed, self._steps)
-        binding = self._bindings[self._current]
-        for name, array in feeds.items():
+        feeds |= self._predicted(y, count, teacher, mix)
+        parts = self._settings.accumulate
+        if count % parts:
+            raise MnxError(f"a batch of {count} cannot be taken in {parts} equal parts")
+        done, loss, score = self._current, 0.0, 0.0
+        for part in range(parts):
+            chosen = slice(part * count // parts, (part + 1) * count // parts)
+            of_part, scored = self._part(self._bindings[done], feeds, chosen, part, lr, mix)
+            done, loss, score = 1 - done, loss + of_part / parts, score + scored
+            if not np.isfinite(of_part):
+                self._empty_sums()
+                raise Diverged(self._model.name, self._steps, of_part)
+        self._current, self._steps = done, self._steps + 1
+        return loss, score
+
+    def _part(
+        self,
+        binding: Any,
+        feeds: Mapping[str, Array],
+        chosen: slice,
+        part: int,
+        lr: float,
+        mix: tuple[Array, float] | None,
+    ) -> tuple[float, float]:
+        """Run the graph on a part of a batch: its mean loss and the sum of its scores."""
+        parts = self._settings.accumulate
+        given = {name: array[chosen] for name, array in feeds.items()} | rates(self._settings, lr, self._steps)
+        given |= draw_masks(self._graph.masks, chosen.stop - chosen.start, self._seed, self._steps * parts + part)
+        if parts > 1:
+            given[LAST] = np.array(part == parts - 1)
+        if mix is not None:
+            given[MIX] = np.array(mix[1], np.float32)
+        for name, array in given.items():
             binding.bind_cpu_input(name, array)
         run(self._trainer, binding)
-        loss = float(self._loss.numpy())
-        if not np.isfinite(loss):
-            raise Diverged(self._model.name, self._steps, loss)
-        self._current, self._steps = 1 - self._current, self._steps + 1
-        return loss, int(self._correct.numpy())
+        return float(self._loss.numpy()), float(self._score.numpy())
 
     def evaluate(self, x: Batch, batch: int = 256, weights: Mapping[str, Array] | None = None) -> Array:
-        """The logits of examples in eval mode (running statistics, no Dropout), float32, shape (n, classes).
+        """The outputs for examples in eval mode (running statistics, no Dropout), float32, shape (n, width).
+
+        With a moving average these are the outputs of the averaged weights.
 
         Args:
             x: examples, one array for every input.
@@ -108,24 +142,24 @@ class Engine:
             raise MnxError(f"batch = {batch}: give 1 or more")
         feeds, count = self._examples(x)
         binding = self._evaluator.io_binding()
-        values = dict(self._buffers[self._current])
+        values = self._weights()
         for name, array in (weights or {}).items():
-            values[WEIGHT + name] = self._value(WEIGHT + name, array)
-        for slot in self._graph.state:
-            if slot.key.startswith(WEIGHT):
-                binding.bind_ortvalue_input(slot.input, values[slot.key])
-        logits = np.empty((count, self._graph.classes), np.float32)
+            values[name] = self._value(WEIGHT + name, array)
+        for name, value in values.items():
+            binding.bind_ortvalue_input(name, value)
+        outputs = np.empty((count, self._graph.width), np.float32)
         for start in range(0, count, batch):
             for name, array in feeds.items():
                 binding.bind_cpu_input(name, array[start : start + batch])
             binding.bind_output(self._model.outputs[0].name, "cpu")
             run(self._evaluator, binding)
-            logits[start : start + batch] = binding.get_outputs()[0].numpy()
-        return logits
+            outputs[start : start + batch] = binding.get_outputs()[0].numpy()
+        return outputs
 
     def state(self) -> dict[str, Array]:
-        """Copies of all that training changes: 'weight/NAME', 'momentum/NAME', and the number of steps as 'step'."""
-        arrays = {key: np.array(value.numpy()) for key, value in self._buffers[self._current].items()}
+        """Copies of all that training changes by 'weight/NAME', 'momentum/NAME' and so on; the steps done as 'step'."""
+        values = self._buffers[self._current]
+        arrays = {slot.key: np.array(values[slot.key].numpy()) for slot in self._graph.state}
         return {**arrays, STEP: np.array(self._steps, np.int64)}
 
     def load_state(self, state: Mapping[str, Array]) -> None:
@@ -145,15 +179,18 @@ class Engine:
         self._steps = int(state[STEP])
 
     def model(self) -> Model:
-        """The model as it was given, with the current weights and statistics."""
-        current = self._buffers[self._current]
-        return self._model.with_weights(
-            {
-                slot.input: np.array(current[slot.key].numpy())
-                for slot in self._graph.state
-                if slot.key.startswith(WEIGHT)
-            }
-        )
+        """The model as it was given, with the current weights and statistics, or their moving average."""
+        return self._model.with_weights({name: np.array(value.numpy()) for name, value in self._weights().items()})
+
+    def _weights(self) -> dict[str, Any]:
+        """What the model is evaluated with, by name, on the device."""
+        part, current = AVERAGE if self._settings.average else WEIGHT, self._buffers[self._current]
+        return {key.removeprefix(part): value for key, value in current.items() if key.startswith(part)}
+
+    def _empty_sums(self) -> None:
+        for values in self._buffers:
+            for slot in self._graph.sums:
+                values[slot.key].update_inplace(np.zeros(slot.shape, np.float32))
 
     def _fill(self, arrays: Mapping[str, Array]) -> None:
         values = {key: self._checked(key, array) for key, array in arrays.items()}
@@ -175,11 +212,11 @@ class Engine:
 
     def _step_binding(self, source: int, target: int) -> Any:
         binding = self._trainer.io_binding()
-        for slot in self._graph.state:
+        for slot in (*self._graph.state, *self._graph.sums):
             binding.bind_ortvalue_input(slot.input, self._buffers[source][slot.key])
             binding.bind_ortvalue_output(slot.output, self._buffers[target][slot.key])
         binding.bind_ortvalue_output(LOSS, self._loss)
-        binding.bind_ortvalue_output(CORRECT, self._correct)
+        binding.bind_ortvalue_output(SCORE, self._score)
         return binding
 
     def _examples(self, x: Batch) -> tuple[dict[str, Array], int]:
@@ -197,16 +234,37 @@ class Engine:
         feeds = {port.name: np.ascontiguousarray(array) for port, array in zip(ports, arrays, strict=True)}
         return feeds, len(arrays[0])
 
-    def _classes(self, y: Array, batch: int) -> Array:
-        classes = self._graph.classes
-        if y.shape != (batch,) or y.dtype.kind not in "iu":
-            raise MnxError(f"a batch of {batch} takes integer classes of shape ({batch},), not {y.dtype} and {y.shape}")
-        if y.min() < 0 or y.max() >= classes:
+    def _predicted(
+        self, y: Array, batch: int, teacher: Array | None, mix: tuple[Array, float] | None
+    ) -> dict[str, Array]:
+        """What is to be predicted, by input name."""
+        settings, logits = self._settings, (self._graph.width,)
+        if (settings.loss == "distillation") != (teacher is not None) or settings.mixup != (mix is not None):
+            raise MnxError("a teacher's logits come with the loss 'distillation' only, and partners with mixup only")
+        feeds = {TARGETS: self._target(y, batch)}
+        if teacher is not None:
+            if teacher.shape != (batch, *logits):
+                raise MnxError(f"the teacher's logits are {teacher.shape}, not {(batch, *logits)}")
+            feeds[TEACHER] = np.ascontiguousarray(teacher, np.float32)
+        if mix is not None:
+            feeds[OTHERS] = self._target(mix[0], batch)
+        return feeds
+
+    def _target(self, y: Array, batch: int) -> Array:
+        port, width = self._graph.targets, self._graph.width
+        kinds = "iu" if port.dtype == "int64" else "iuf"
+        if y.shape != (batch, *port.shape) or y.dtype.kind not in kinds:
+            wanted = "integer classes" if port.dtype == "int64" else "numbers"
+            raise MnxError(
+                f"a batch of {batch} takes {wanted} of shape {(batch, *port.shape)}, not {y.dtype} and {y.shape}"
+            )
+        most = 2 if self._settings.task == "binary" else width
+        if port.dtype == "int64" and (y.min() < 0 or y.max() >= most):
             raise MnxError(
                 f"classes reach from {y.min()} to {y.max()}; "
-                f"{self._model.name} has {classes} logits, for 0 to {classes - 1}"
+                f"{self._model.name} has {width} logit{'s' if width > 1 else ''}, for 0 to {most - 1}"
             )
-        return np.ascontiguousarray(y, np.int64)
+        return np.ascontiguousarray(y, port.dtype)
 
 
 def _quick_gradients(proto: bytes, names: Sequence[str], loss: str) -> bytes:

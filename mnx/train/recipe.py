@@ -62,7 +62,11 @@ class Recipe:
     def step(self) -> StepSettings:
         """What the training step must know."""
         return StepSettings(
-            self.momentum, self.nesterov, self.weight_decay, self.clip_norm or None, self.label_smoothing
+            label_smoothing=self.label_smoothing,
+            momentum=self.momentum,
+            nesterov=self.nesterov,
+            weight_decay=self.weight_decay,
+            clip_norm=self.clip_norm or None,
         )
 
     def to_json(self) -> dict[str, Any]:

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from mnx.errors import MnxError
 
+WEIGHT = "weight/"
+"""What stands before a parameter's or statistic's name in an engine's state."""
 MOMENTUM = "momentum/"
-"""What stands before a parameter's name where an engine's state holds its momentum."""
+"""What stands before a parameter's name where an engine's state holds its momentum, or AdamW's first moment."""
+SQUARE = "square/"
+"""Likewise before AdamW's second moment."""
+AVERAGE = "average/"
+"""Likewise before a moving average of weights and statistics."""
 
 
 class Diverged(MnxError):
@@ -23,36 +31,78 @@ class Diverged(MnxError):
 
 @dataclass(frozen=True)
 class StepSettings:
-    """How a step turns gradients into new weights; the learning rate comes with every step.
-
-    The update is that of torch.optim.SGD with dampening 0 behind torch.nn.utils.clip_grad_norm_, except that only
-    weights decay (`Kind.WEIGHT`), never biases, scales and shifts.
+    """How a step turns examples into gradients, and gradients into new weights; the learning rate comes every step.
 
     Attributes:
-        momentum: of the moving sum of gradients, in [0, 1).
-        nesterov: look ahead by one step of momentum.
-        weight_decay: times the weight is added to its gradient.
-        clip_norm: the largest norm that the gradients together may have, before decay; None for any.
+        task: what is predicted, see `losses.TASKS`.
+        loss: see `losses.LOSSES`.
         label_smoothing: the share of the target that is spread evenly over all classes, in [0, 1).
+        class_weights: what the loss of each class is multiplied by, as torch's `weight`; empty for 1.
+        temperature: that distillation divides logits by.
+        distillation: the teacher's share of the loss.
+        optimiser: 'sgd' or 'adamw', as torch's; only weights decay (`Kind.WEIGHT`, `Kind.TABLE`), never biases, scales
+            and shifts.
+        momentum: of the moving sum of gradients; AdamW's first beta.
+        nesterov: look ahead by one step of momentum; SGD only.
+        beta2: of AdamW's moving mean of squares.
+        epsilon: that AdamW adds to its root.
+        weight_decay: SGD adds so many times the weight to its gradient; AdamW multiplies the weight by 1 - lr * decay.
+        clip_norm: the largest norm that the gradients together may have, before decay; None for any.
+        average: the most by which a moving average keeps its old value, in [0, 1); 0 for none.
+        accumulate: in so many parts is a batch taken, whose gradients add up to the step's.
+        frozen_norm: normalise with the running statistics, which stay as they are.
+        mixup: whether examples and their targets are mixed in pairs.
 
     Raises:
         MnxError: a number is out of its range.
     """
 
+    task: str = "classes"
+    loss: str = "cross-entropy"
+    label_smoothing: float = 0.0
+    class_weights: tuple[float, ...] = ()
+    temperature: float = 4.0
+    distillation: float = 0.9
+    optimiser: str = "sgd"
     momentum: float = 0.9
     nesterov: bool = False
+    beta2: float = 0.999
+    epsilon: float = 1e-8
     weight_decay: float = 0.0
     clip_norm: float | None = None
-    label_smoothing: float = 0.0
+    average: float = 0.0
+    accumulate: int = 1
+    frozen_norm: bool = False
+    mixup: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("momentum", "label_smoothing"):
+        for name, (legal, words) in RANGES.items():
             value = getattr(self, name)
-            if not 0 <= value < 1:
-                raise MnxError(f"{name} = {value}: give a number in [0, 1)")
-        if not 0 <= self.weight_decay < float("inf"):
-            raise MnxError(f"weight_decay = {self.weight_decay}: give a finite number, 0 or more")
-        if self.clip_norm is not None and not 0 < self.clip_norm < float("inf"):
-            raise MnxError(f"clip_norm = {self.clip_norm}: give a finite number above 0, or none")
+            if value is not None and not legal(value):
+                raise MnxError(f"{name} = {value}: give {words}")
         if self.nesterov and self.momentum == 0:
             raise MnxError("nesterov = true needs a momentum above 0")
+
+
+OPTIMISERS = ("sgd", "adamw")
+
+_SHARE: tuple[Callable[[Any], bool], str] = (lambda value: 0 <= value < 1, "a number in [0, 1)")
+
+RANGES: Mapping[str, tuple[Callable[[Any], bool], str]] = {
+    "label_smoothing": _SHARE,
+    "class_weights": (
+        lambda value: all(0 <= number < float("inf") for number in value) and (not value or max(value) > 0),
+        "a finite number, 0 or more, for every class, not all 0",
+    ),
+    "temperature": (lambda value: 0 < value < float("inf"), "a finite number above 0"),
+    "distillation": (lambda value: 0 <= value <= 1, "a number in [0, 1]"),
+    "optimiser": (lambda value: value in OPTIMISERS, " or ".join(OPTIMISERS)),
+    "momentum": _SHARE,
+    "beta2": _SHARE,
+    "epsilon": (lambda value: 0 < value < 1, "a number in (0, 1)"),
+    "weight_decay": (lambda value: 0 <= value < float("inf"), "a finite number, 0 or more"),
+    "clip_norm": (lambda value: 0 < value < float("inf"), "a finite number above 0, or none"),
+    "average": _SHARE,
+    "accumulate": (lambda value: value >= 1, "a whole number, 1 or more"),
+}
+"""Legal values, and how to say so."""

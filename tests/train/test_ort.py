@@ -197,7 +197,7 @@ def test_a_state_of_something_else_is_refused() -> None:
 
 def test_models_that_are_no_classifiers_are_refused() -> None:
     two = RESNET.replace(outputs=(*RESNET.outputs, RESNET.outputs[0]))
-    with pytest.raises(MnxError, match="one output of logits"):
+    with pytest.raises(MnxError, match="networks with one output"):
         Engine(two, SETTINGS)
     with pytest.raises(MnxError, match="2 or more classes"):
         Engine(mlp("single", 12, (4,), 1), SETTINGS)
