@@ -93,7 +93,7 @@ def test_every_setting_as_in_torch(settings: StepSettings) -> None:
     [
         StepSettings(optimiser="adamw", weight_decay=0.1),
         StepSettings(optimiser="adamw", momentum=0.5, beta2=0.9, epsilon=1e-3, clip_norm=0.5),
-        StepSettings(optimiser="adamw", average=0.9, accumulate=2, label_smoothing=0.1),
+        StepSettings(optimiser="adamw", epsilon=1e-3, average=0.9, accumulate=2, label_smoothing=0.1),
     ],
     ids=str,
 )

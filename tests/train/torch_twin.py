@@ -94,6 +94,8 @@ def loss_of(
     if mix is not None:
         other, share = torch.tensor(mix[0]), mix[1]
         plain = dataclasses.replace(settings, mixup=False)
+        if settings.task == "numbers":  # squares of a mixture, not a mixture of squares
+            return loss_of(outputs, share * targets + (1 - share) * other, plain)
         return share * loss_of(outputs, targets, plain) + (1 - share) * loss_of(outputs, other, plain)
     weights = torch.tensor(settings.class_weights) if settings.class_weights else None
     if settings.loss in ("cross-entropy", "distillation"):
