@@ -107,9 +107,9 @@ def load(spec: str, seed: int) -> Dataset:
 
 def trained_mother(spec: str, epochs: int, family: str, seed: int) -> Model:
     model = network(family, 0, seed)
-    recipe = Recipe(epochs=epochs, mother_patience=epochs)
+    recipe = Recipe(epochs=epochs, patience=epochs, anneal=0)
     with tempfile.TemporaryDirectory() as folder:
-        job = Job("mothers", "mother", model, Path(folder), seed, fresh=True, anneal=False)
+        job = Job("mothers", "mother", model, Path(folder), seed)
         return train(job, load(spec, seed), recipe, partial(engine, "ort", "cpu", 1), Events()).model
 
 

@@ -20,8 +20,9 @@ from mnx.graphs.probes import RANDOM, Probe
 from mnx.plan import Plan
 from mnx.train.engines import engine
 from mnx.train.loop import EngineMaker, Job, train
-from mnx.train.recipe import Recipe
-from mnx.train.recipe import recipe as read_recipe
+from mnx.train.recipe import STAGES, Recipe, in_words
+from mnx.train.recipe_files import from_document
+from mnx.train.recipe_files import recipe as read_recipe
 from mnx.workspace import RunFolder, file_hash
 
 FORWARD_AND_BACKWARD = 3
@@ -95,29 +96,39 @@ def open_session(
     return Session(run, plan, loaded, recipe, make, events.to(run.events_file), spec, limit)
 
 
-def chosen_recipe(known: Mapping[str, Any], given: Mapping[str, str], drop_momentum: bool = False) -> Recipe:
+def chosen_recipe(
+    known: Mapping[str, Any], given: Mapping[str, str], drop_momentum: bool = False, source: str | None = None
+) -> Recipe:
     """A run's recipe: what is given on top of the default; once it has trained, the one it was trained with.
 
     Args:
         known: the run's `settings`.
         given: recipe keys as text.
         drop_momentum: whether carry = false may still be given, because no member is in training yet.
+        source: the recipe's name or file; None for the default, or that of the run.
 
     Raises:
         MnxError: a key or value is not legal, or not the one that the run was trained with.
     """
-    wanted = read_recipe(given)
+    wanted = read_recipe(given, source)
     if not known:
         return wanted
-    kept = read_recipe({key: str(value) for key, value in known["recipe"].items()})
+    kept = from_document(known["recipe"])
     if drop_momentum and "carry" in given and not wanted.carry:
         kept = replace(kept, carry=False)
-    for key in given:
-        if getattr(wanted, key) != getattr(kept, key):
-            raise MnxError(
-                f"this run is trained with {key} = {getattr(kept, key)}, not {getattr(wanted, key)}: choose a new "
-                "folder with -o, or begin this one again with 'mnx run' or 'mnx mother' and --force"
-            )
+    keys = list(vars(wanted)) if source is not None else list(given)
+    for stage in STAGES if source is not None else ("", *STAGES):
+        ours, theirs = (each.of(stage) if stage else each for each in (kept, wanted))
+        for key in keys:
+            at, _, name = key.rpartition(".")
+            if name == "stages" or (at and at != stage):
+                continue
+            if getattr(theirs, name) != getattr(ours, name):
+                raise MnxError(
+                    f"this run is trained with {f'{at}.' if at else ''}{name} = {in_words(getattr(ours, name))}, not "
+                    f"{in_words(getattr(theirs, name))}: choose a new folder with -o, or begin this one again with "
+                    "'mnx run' or 'mnx mother' and --force"
+                )
     return kept
 
 
@@ -158,27 +169,28 @@ def _data_text(spec: str | None, limit: int | None) -> str:
     return f"{spec} with --train-limit {limit}" if limit is not None else f"{spec}"
 
 
-def train_network(session: Session, stage: str, name: str, multiply_adds: int, fresh: bool, anneal: bool) -> bool:
+def train_network(session: Session, stage: str, name: str, multiply_adds: int) -> bool:
     """Train one network of the run, unless it is trained already. Returns whether there was anything to do."""
     run = session.run
     if run.training(stage, name) is not None:
         return False
     model = onnx_file.read(run.start_file(stage, name)).replace(name=name)
     seed = job_seed(session.plan.seed, stage, name)
-    carried = stage == "members" and session.recipe.carry
+    recipe, step_cost = session.recipe.of(stage), FORWARD_AND_BACKWARD * multiply_adds
+    carried = stage == "members" and recipe.carry and recipe.optimiser == "sgd"
     momentum = run.momentum(stage, name, file_hash(run.start_file(stage, name))) if carried else {}
-    job = Job(stage, name, model, run.folder(stage, name), seed, fresh, anneal, momentum)
+    job = Job(stage, name, model, run.folder(stage, name), seed, step_cost, momentum)
     names = networks(session.plan, stage)
     session.events.record(
         "start",
         stage=stage,
         network=name,
-        limit=session.recipe.epochs,
+        limit=recipe.epochs,
         number=names.index(name) + 1,
         total=len(names),
     )
-    trained = train(job, session.dataset, session.recipe, session.make, session.events)
-    cost = FORWARD_AND_BACKWARD * multiply_adds * trained.samples
+    trained = train(job, session.dataset, recipe, session.make, session.events)
+    cost = step_cost * trained.samples
     problem = run.save_training(stage, name, trained, cost)
     session.events.record(
         "trained",

@@ -18,6 +18,6 @@ def train_independent(session: Session) -> list[str]:
         if not start.exists():
             model = onnx_file.read(Path(member.path))
             onnx_file.write(drawn(model, describe(model), session.plan.seed), start, form="working")
-        if train_network(session, "independent", member.name, member.multiply_adds, fresh=True, anneal=True):
+        if train_network(session, "independent", member.name, member.multiply_adds):
             trained.append(member.name)
     return trained

@@ -26,7 +26,7 @@ def train_mothers(session: Session) -> list[str]:
     return [
         cluster.name
         for cluster in session.plan.clusters
-        if train_network(session, "mothers", cluster.name, cluster.multiply_adds, fresh=True, anneal=False)
+        if train_network(session, "mothers", cluster.name, cluster.multiply_adds)
     ]
 
 
@@ -129,7 +129,7 @@ def train_members(session: Session) -> list[str]:
     return [
         member.name
         for member in session.plan.members
-        if train_network(session, "members", member.name, member.multiply_adds, fresh=False, anneal=True)
+        if train_network(session, "members", member.name, member.multiply_adds)
     ]
 
 

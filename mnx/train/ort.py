@@ -99,7 +99,7 @@ class Engine:
             done, loss, score = 1 - done, loss + of_part / parts, score + scored
             if not np.isfinite(of_part):
                 self._empty_sums()
-                raise Diverged(self._model.name, self._steps, of_part)
+                raise Diverged(self._model.name, f"the loss of step {self._steps} is {of_part}")
         self._current, self._steps = done, self._steps + 1
         return loss, score
 

@@ -151,9 +151,8 @@ def test_a_loss_that_is_not_finite_stops_training_and_keeps_the_state() -> None:
     before = engine.state()
     x, y = batch(RESNET, 2)
     x[3] = np.inf
-    with pytest.raises(Diverged, match="resnet diverged: the loss of step 2 is nan") as raised:
+    with pytest.raises(Diverged, match="resnet diverged: the loss of step 2 is nan"):
         engine.step(x, y, LR)
-    assert raised.value.step == 2
     assert same_bits(engine.state(), before)
 
 
