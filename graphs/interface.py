@@ -1,4 +1,4 @@
-"""What a network takes and gives, as far as data must know it: its inputs, what they hold, its outputs, what they say."""
+"""What a network takes and gives, as far as data must know it: what its inputs hold, what its outputs say."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Interface:
 
 
 def interface(models: Sequence[Model]) -> Interface:
-    """What these networks take and give, all of them: of ids the smallest table counts. Inputs are named as the first's.
+    """What these networks take and give together: of ids the smallest table counts, inputs are named as the first's.
 
     Args:
         models: canonical models with equal inputs and one output of equal width.
@@ -54,8 +54,8 @@ def interface(models: Sequence[Model]) -> Interface:
     heads = {head: model.name for model in models if (head := head_of(model))}
     if len(heads) > 1:
         raise GraphError(
-            f"{heads[SOFTMAX]} ends in Softmax, which chooses one class, {heads[SIGMOID]} in Sigmoid, which says yes or "
-            "no to each; train them apart, or export all alike"
+            f"{heads[SOFTMAX]} ends in Softmax, which chooses one class, {heads[SIGMOID]} in Sigmoid, which says "
+            "yes or no to each; train them apart, or export all alike"
         )
     held = tuple(map(_narrowest, zip(*map(contents, models), strict=True)))
     return Interface(first.inputs, first.outputs[0].shape[0], next(iter(heads), PLAIN), held)

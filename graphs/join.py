@@ -69,13 +69,18 @@ def join(
     for model in models:
         part = _absorb(build, model, ports, with_entry=as_given and not shared)
         if activation:
-            axis = {"axis": -1} if activation == SOFTMAX else {}
-            part = build.add(activation, part, name=f"{model.name}/{result}", **axis)
+            part = _activated(build, activation, part, f"{model.name}/{result}")
         parts.append(part)
     output = build.add("Mean", *parts, name=result)
     end = Port(output, first.outputs[0].dtype, first.outputs[0].shape)
     joined = replace(build.model(name, ports, [end]), metadata=dict(metadata or {}))
     return replace(joined, entry=_entry(build, first)) if shared else joined
+
+
+def _activated(build: Builder, activation: str, value: str, name: str) -> str:
+    if activation == SOFTMAX:
+        return build.add(activation, value, name=name, axis=-1)
+    return build.add(activation, value, name=name)
 
 
 def _forms(ports: Sequence[Port]) -> list[tuple[str, Shape]]:

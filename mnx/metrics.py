@@ -63,6 +63,10 @@ class NumberScores:
 Scores: TypeAlias = ClassScores | LabelScores | NumberScores
 
 
+HEADLINES: Mapping[str, str] = {task: "r2" if task == "numbers" else "accuracy" for task in ACTIVATIONS}
+"""Task -> the name of the score that decides; higher is better."""
+
+
 def headline(found: Scores) -> tuple[str, float]:
     """The name and value of the score that decides; higher is better."""
     return ("r2", found.r2) if isinstance(found, NumberScores) else ("accuracy", found.accuracy)
@@ -100,6 +104,21 @@ def scores(predicted: Array, y: Array, task: str = "classes") -> Scores:
     said = _rows(y)
     nll = -float((said * _log(predicted) + (1 - said) * _log(1 - predicted)).mean())
     return LabelScores(right, nll, average_precision(predicted, said))
+
+
+def mean_square(task: str, y: Array) -> float | None:
+    """How far numbers lie from their mean, squared, mean over all; None of other targets, or of numbers all alike."""
+    return (float(np.var(y, axis=0, dtype=np.float64).mean()) or None) if task == "numbers" else None
+
+
+def training_score(mean: float, spread: float | None) -> float:
+    """The score of training steps, of the mean of what a step gives: accuracy, or the share of `mean_square` explained.
+
+    Args:
+        mean: over examples, of `mnx.train.losses.SCORE`.
+        spread: `mean_square` of the training targets.
+    """
+    return mean if spread is None else 1 - mean / spread
 
 
 def validation_score(task: str, outputs: Array, y: Array) -> tuple[float, float]:

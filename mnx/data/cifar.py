@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from mnx.data.raw import RawData
 from mnx.errors import MnxError
-from mnx.graphs.model import Array, Port, Shape
+from mnx.graphs.model import Array, Port
 
 IMAGE = (3, 32, 32)
 

@@ -76,9 +76,7 @@ class Dataset:
         return Task(self.kind, self.classes)
 
 
-def load(
-    spec: str, members: Interface, seed: int, validation: float = 0.1, train_limit: int | None = None
-) -> Dataset:
+def load(spec: str, members: Interface, seed: int, validation: float = 0.1, train_limit: int | None = None) -> Dataset:
     """Read the data that `spec` names and fit them to the members' inputs.
 
     Integers are divided by their number of levels and standardised with the mean and standard deviation of each channel

@@ -31,7 +31,11 @@ class Source:
 
 SOURCES: dict[str, Source] = {
     "digits": Source(digits.recognise, digits.read, "the word digits: 1,797 images of 8 x 8 pixels, shipped with mnx"),
-    "npz": Source(npz.recognise, npz.read, "a .npz file with x_train, y_train, x_test, y_test, or with x and y; NAME_train for each of several inputs"),
+    "npz": Source(
+        npz.recognise,
+        npz.read,
+        "a .npz file with x_train, y_train, x_test, y_test, or with x and y; NAME_train for each of several inputs",
+    ),
     "idx": Source(idx.recognise, idx.read, "a folder with MNIST's files: train-images-idx3-ubyte[.gz] and so on"),
     "cifar": Source(cifar.recognise, cifar.read, "a folder with the binary version of CIFAR-10 or CIFAR-100"),
     "images": Source(image_folders.recognise, image_folders.read, "a folder with one folder of images a class"),

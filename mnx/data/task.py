@@ -81,8 +81,12 @@ def check(task: Task, y: Array, where: str) -> Array:
         )
     rows = y.reshape(len(y), columns)
     if task.kind == "classes":
-        _in_range(rows, (rows >= 0) & (rows < task.width), f"the members tell {task.width} classes apart, 0 to "
-                  f"{task.width - 1}", where)
+        _in_range(
+            rows,
+            (rows >= 0) & (rows < task.width),
+            f"the members tell {task.width} classes apart, 0 to {task.width - 1}",
+            where,
+        )
     elif task.kind in ("binary", "labels"):
         _in_range(rows, (rows == 0) | (rows == 1), "0 and 1 are no and yes", where)
     else:
@@ -106,8 +110,8 @@ def _of_one(members: Interface, y: Array, where: str) -> str:
             if not _zero_or_one(y):
                 cure = "y.astype(np.float32) if they are numbers to predict" if members.head == PLAIN else "0 is no"
                 raise MnxError(
-                    f"{where}: y reaches from {y.min()} to {y.max()}, while the members have one logit, for labels that "
-                    f"are 0 or 1; {cure}"
+                    f"{where}: y reaches from {y.min()} to {y.max()}, while the members have one logit, for labels "
+                    f"that are 0 or 1; {cure}"
                 )
             return "binary"
         return "numbers"
