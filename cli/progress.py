@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
-from mnx.cli.output import counted, number, percent, seconds, small
+from mnx.cli.output import counted, number, percent, score_name, seconds, small
 from mnx.events import Event, Events
 
 EVERY: Final = 0.1
@@ -41,10 +41,10 @@ def print_line(event: Event) -> None:
 
 def epoch_line(event: Event) -> str:
     """What one epoch gave."""
+    score = f"{score_name(event['task'])} {percent(event['train_score'])}"
     return (
-        f"{event['stage']} {event['network']}: epoch {event['epoch']}, loss {event['loss']:.4f}, "
-        f"accuracy {percent(event['train_score'])}, validation {percent(event['validation_score'])}, "
-        f"{seconds(event['seconds'])}"
+        f"{event['stage']} {event['network']}: epoch {event['epoch']}, loss {event['loss']:.4f}, {score}, "
+        f"validation {percent(event['validation_score'])}, {seconds(event['seconds'])}"
     )
 
 
@@ -129,7 +129,7 @@ class Bar:
         parts: dict[str, Any] = {
             "epoch": f"{event['epoch']}/{self._limit}",
             "loss": f"{event['loss']:.3f}",
-            "accuracy": percent(event["accuracy"]),
+            score_name(event["task"]): percent(event["accuracy"]),
         }
         text = "  ".join(f"{name} {value}" for name, value in parts.items())
         return text if left is None else f"{text}  < {seconds(left)} left"

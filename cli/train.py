@@ -16,7 +16,7 @@ from mnx.cli.options import (
     run_option,
     training_options,
 )
-from mnx.cli.output import Grid, grid, large, original_lines, percent, seconds, show
+from mnx.cli.output import Grid, grid, large, original_lines, percent, score_name, seconds, show
 from mnx.cli.progress import progress
 from mnx.pipeline import next_step, open_training, train_next
 from mnx.session import networks
@@ -71,7 +71,14 @@ def command(
     headline = (
         f"trained {len(trained)} of {len(found)} {stage}" if trained else f"nothing to do: all {stage} are trained"
     )
-    show(document, as_json, headline, _table(stage, done), *original_lines(originals), f"next: {following}")
+    show(
+        document,
+        as_json,
+        headline,
+        _table(stage, done, session.dataset.kind),
+        *original_lines(originals),
+        f"next: {following}",
+    )
 
 
 def _row(training: Training) -> dict[str, float]:
@@ -86,8 +93,9 @@ def _row(training: Training) -> dict[str, float]:
     }
 
 
-def _table(stage: str, done: dict[str, Training]) -> Grid:
-    made = grid(f"~{stage}", ">epochs", ">time", ">multiply-adds", ">validation\naccuracy", "?>validation\nloss")
+def _table(stage: str, done: dict[str, Training], task: str) -> Grid:
+    score = f">validation\n{score_name(task)}"
+    made = grid(f"~{stage}", ">epochs", ">time", ">multiply-adds", score, "?>validation\nloss")
     for name, training in done.items():
         last = training.epochs[-1]
         made.add(

@@ -16,6 +16,7 @@ from mnx.graphs.certificate import Certificate
 from mnx.hatching import Hatching
 from mnx.methods.independent import train_independent
 from mnx.methods.mothernets import hatch_members, train_members, train_mothers
+from mnx.metrics import HEADLINES
 from mnx.plan import Plan
 from mnx.planning import keep, propose
 from mnx.session import Session, chosen_recipe, keep_settings, networks, open_session, settings
@@ -215,6 +216,7 @@ def score_run(session: Session, compare: str | None = None) -> dict[str, Any]:
     document: dict[str, Any] = {
         "made_of": made_of,
         "data": session.dataset.name,
+        "task": session.dataset.kind,
         "test_examples": len(session.dataset.test),
         "mothers": mothers,
         "members": members,
@@ -228,7 +230,8 @@ def score_run(session: Session, compare: str | None = None) -> dict[str, Any]:
             key: document["cost"][key] / max(other[key], 1e-9) for key in ("seconds", "multiply_adds")
         }
     run.write_json(run.scores_file, document)
-    session.events.record("scored", accuracy=members["ensemble"]["averaged"]["accuracy"])
+    deciding = HEADLINES[session.dataset.kind]
+    session.events.record("scored", **{deciding: members["ensemble"]["averaged"][deciding]})
     return document
 
 

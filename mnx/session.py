@@ -85,7 +85,7 @@ def open_session(
     plan = plan or run.plan()
     spec = data or known.get("data")
     limit = train_limit if train_limit is not None else known.get("train_limit")
-    loaded = dataset.load(spec, plan.input, plan.classes, plan.seed, train_limit=limit) if spec else None
+    loaded = dataset.load(spec, plan.interface, plan.seed, train_limit=limit) if spec else None
     if loaded is not None and known and loaded.fingerprint != known["fingerprint"]:
         raise MnxError(
             f"{run.path} was trained on {_data_text(known['data'], known['train_limit'])} ({known['fingerprint']}); "
@@ -138,7 +138,7 @@ def settings(run: RunFolder) -> dict[str, Any]:
 
 
 def keep_settings(session: Session) -> None:
-    """Write down data and recipe of a run at its first training, with the scaling that users of the models need.
+    """Write down data and recipe of a run at its first training, with the scalings that users of the models need.
 
     Later only `carry` may change, before the first member is trained (see `chosen_recipe`).
     """
@@ -151,7 +151,8 @@ def keep_settings(session: Session) -> None:
             "data": _lasting(session.spec),
             "train_limit": session.train_limit,
             "fingerprint": session.dataset.fingerprint,
-            "scaling": session.dataset.scalings[0].to_json(),
+            "task": session.dataset.kind,
+            "scalings": [scaling.to_json() for scaling in session.dataset.scalings],
             "recipe": session.recipe.to_json(),
         }
         session.run.write_json(session.run.settings_file, document)

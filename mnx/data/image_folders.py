@@ -10,6 +10,7 @@ not kept). For members that take vectors the images must have one size, and the 
 from __future__ import annotations
 
 import importlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ import numpy as np
 from mnx.data.layout import layout_of
 from mnx.data.raw import RawData, split_by_seed
 from mnx.errors import MnxError
-from mnx.graphs.model import Array, Shape
+from mnx.graphs.model import Array, Port, Shape
 
 SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
 TRAIN = "train"
@@ -34,8 +35,8 @@ def recognise(spec: str) -> bool:
     return bool(_class_names(_train_folder(Path(spec))))
 
 
-def read(spec: str, shape: Shape, seed: int) -> RawData:
-    """The images as uint8 x of shape (n, H, W, channels), in the size and colours that `shape` wants.
+def read(spec: str, ports: Sequence[Port], seed: int) -> RawData:
+    """The images as uint8 x of shape (n, H, W, channels), in the size and colours that the input wants.
 
     Where there is no test, val or validation folder, a stratified fifth, by `seed`, is the test part.
 
@@ -48,7 +49,7 @@ def read(spec: str, shape: Shape, seed: int) -> RawData:
     test = next((root / part for part in TESTS if train != root and (root / part).is_dir()), None)
     classes = _class_names(train)
     paths, y = _listing(train, classes)
-    form = _form(shape, paths[0])
+    form = _form(ports[0].shape, paths[0])
     x = _read_images(paths, form)
     if test is None:
         return split_by_seed(name, x, y, seed, str(root), "NHWC")

@@ -18,7 +18,9 @@ from mnx.events import Events
 from mnx.graphs.model import Array, Model, model_hash
 from mnx.graphs.parameters import parameters
 from mnx.graphs.run import Batch
+from mnx.metrics import mean_square, training_score, validation_score
 from mnx.train import checkpoint
+from mnx.train.losses import TASKS
 from mnx.train.recipe import Recipe
 from mnx.train.schedule import Phase, cycle_ends, next_phase
 from mnx.train.settings import MOMENTUM, WEIGHT, Diverged, StepSettings
@@ -144,7 +146,8 @@ def train(job: Job, data: Dataset, recipe: Recipe, make: EngineMaker, events: Ev
         MnxError: the checkpoint is of another model, recipe or data; the model has an op that cannot be trained.
         Diverged: the loss is not finite; the checkpoint of the last good epoch stays.
     """
-    settings = recipe.step(counts=np.bincount(data.train.y, minlength=data.classes).tolist())
+    counts = np.bincount(data.train.y, minlength=data.classes).tolist() if data.kind == "classes" else []
+    settings = recipe.step(data.kind, TASKS[data.kind].default, counts)
     path = job.folder / "checkpoint.npz"
     identity = {"model": model_hash(job.model), "recipe": recipe.to_json(), "data": data.fingerprint, "seed": job.seed}
     identity["momentum"] = _digest(job.momentum)
@@ -166,7 +169,12 @@ def train(job: Job, data: Dataset, recipe: Recipe, make: EngineMaker, events: Ev
             events.record("diverged", stage=job.stage, network=job.network, reason=str(error), lr=recipe.lr * rate)
         else:
             events.record(
-                "epoch", stage=job.stage, network=job.network, epoch=len(course.history), **vars(course.history[-1])
+                "epoch",
+                stage=job.stage,
+                network=job.network,
+                epoch=len(course.history),
+                task=data.kind,
+                **vars(course.history[-1]),
             )
         checkpoint.save(path, {**engine.state(), **course.arrays()}, {**identity, **course.record()})
     if recipe.average_cycles and course.snapshots:
@@ -224,7 +232,7 @@ def _epoch(
 ) -> Epoch:
     start, number = time.perf_counter(), len(course.history)
     order = list(batches(len(data.train), recipe.batch, job.seed, number))
-    losses, score, seen = 0.0, 0.0, 0
+    losses, score, seen, spread = 0.0, 0.0, 0, mean_square(data.kind, data.train.y)
     for step, indices in enumerate(order):
         rate = course.rate * phase.lr(step, len(order))
         try:
@@ -240,16 +248,18 @@ def _epoch(
             step=step + 1,
             steps=len(order),
             loss=losses / seen,
-            accuracy=score / seen,
+            task=data.kind,
+            accuracy=training_score(score / seen, spread),
         )
-    logits = engine.evaluate(data.validation.x())
+    logits = np.concatenate([engine.evaluate(x) for x in data.validation.batches()])
     if not np.isfinite(logits).all():
         raise Diverged(job.model.name, f"after epoch {number + 1} its outputs for validation examples are not finite")
-    validation, validation_loss = scored(logits, data.validation.y)
+    validation, validation_loss = validation_score(data.kind, logits, data.validation.y)
     if number + 1 in cycle_ends(recipe, _most(job, data, recipe, course.history)):
         course.snapshots.append(dict(engine.model().weights))
     seconds = time.perf_counter() - start
-    return Epoch(losses / seen, score / seen, validation, validation_loss, course.rate * phase.first, seconds)
+    reached = training_score(score / seen, spread)
+    return Epoch(losses / seen, reached, validation, validation_loss, course.rate * phase.first, seconds)
 
 
 def _average(job: Job, engine: Engine, data: Dataset, recipe: Recipe, course: _Course) -> None:
@@ -262,13 +272,6 @@ def _average(job: Job, engine: Engine, data: Dataset, recipe: Recipe, course: _C
     if any(not kind.trained for kind in kinds.values()) and not recipe.frozen_norm:
         for indices in list(batches(len(data.train), recipe.batch, job.seed, len(course.history)))[:STATISTICS_STEPS]:
             engine.step(data.train.x(indices), data.train.y[indices], 0.0)
-
-
-def scored(logits: Array, y: Array) -> tuple[float, float]:
-    """Accuracy and mean cross-entropy of logits (n, classes) for classes y (n,)."""
-    shifted = logits.astype(np.float64) - logits.max(axis=1, keepdims=True)
-    log_probabilities = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
-    return float((logits.argmax(axis=1) == y).mean()), float(-log_probabilities[np.arange(len(y)), y].mean())
 
 
 def _resumed(engine: Engine, path: Path, identity: Mapping[str, Any]) -> _Course:

@@ -203,7 +203,7 @@ def test_the_bar_shows_stage_network_epoch_and_what_is_finished() -> None:
         bar({"event": "read", "network": "P64", "done": 1, "total": 2})
         bar({"event": "start", "stage": "members", "network": "P64", "limit": 9, "number": 2, "total": 5})
         for step in (1, 2):
-            common = {"event": "step", "stage": "members", "network": "P64", "epoch": 3, "steps": 4}
+            common = {"event": "step", "stage": "members", "network": "P64", "epoch": 3, "steps": 4, "task": "classes"}
             bar({**common, "step": step, "loss": 0.5, "accuracy": 0.75})
         finished = {"event": "trained", "stage": "members", "network": "P64", "epochs": 9}
         bar({**finished, "validation_score": 0.9, "seconds": 1.25})
