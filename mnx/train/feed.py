@@ -15,6 +15,7 @@ from typing import Any, Final, TypeAlias
 
 import numpy as np
 
+from mnx.data.rows import Raw
 from mnx.data.scaling import Scaling, apply
 from mnx.errors import MnxError
 from mnx.graphs.model import Array
@@ -39,7 +40,7 @@ class Feed:
 
     def __init__(
         self,
-        raw: Sequence[Array],
+        raw: Sequence[Raw],
         scalings: Sequence[Scaling],
         augmentation: Augmentation = PLAIN,
         device: str = "cpu",
@@ -50,8 +51,8 @@ class Feed:
         """Bring the data to the device, or keep them where they are if they are larger than `resident_bytes`.
 
         Args:
-            raw: examples as they were read, one array (n, *raw shape) for every input of the members; may be memory
-                maps. On the CPU they are not copied and must not change.
+            raw: examples as they were read, (n, *raw shape) for every input of the members; may be memory maps or
+                rows of them. On the CPU they are not copied and must not change.
             scalings: what makes the members' inputs of them.
             augmentation: what `batch` does beside that.
             device: 'cpu' or 'cuda'.
@@ -78,7 +79,7 @@ class Feed:
             for changes in (PLAIN, augmentation)
         )
         stays = sum(array.nbytes for array in raw) <= resident_bytes
-        self._resident = tuple(resident(array, device) for array in raw) if stays else None
+        self._resident = tuple(resident(np.asarray(array), device) for array in raw) if stays else None
         self._closed = False
         self._readers: weakref.WeakSet[Generator[Any, None, None]] = weakref.WeakSet()
 
