@@ -111,7 +111,7 @@ def test_numbers_too_large_for_an_integer_input_are_refused(tmp_path: Path) -> N
     spec = save(tmp_path, {"x": x, "y": np.arange(N) % 2})
     assert load(spec, narrow, 0).test.x().dtype == np.int32
     x[5, 1] = 2**40
-    with pytest.raises(MnxError, match="x holds 1099511627776 in example .*; the members take int32"):
+    with pytest.raises(MnxError, match=r"x holds 1099511627776 in example .*; the members take int32"):
         load(save(tmp_path, {"x": x, "y": np.arange(N) % 2}), narrow, 0)
 
 
