@@ -59,7 +59,7 @@ def train_stage(session: Session, stage: str, costs: Mapping[str, int]) -> list[
         for listener in listeners:
             listener.end()
     if failed:
-        _refuse(session, stage, failed)
+        _refuse(stage, failed)
     return list(waiting)
 
 
@@ -86,14 +86,13 @@ def _in_turn(session: Session, stage: str, waiting: Mapping[str, int], jobs: int
         try:
             train_network(session, stage, name, cost)
         except (MnxError, GraphError, OSError, MemoryError) as error:
+            with suppress(OSError):  # the disk may be full
+                session.events.record("failed", stage=stage, network=name, reason=str(error), finishing=[])
             return {name: error}
     return {}
 
 
-def _refuse(session: Session, stage: str, failed: Mapping[str, Failure]) -> None:
-    for name, error in failed.items():
-        with suppress(OSError):  # the disk may be full
-            session.events.record("failed", stage=stage, network=name, reason=str(error))
+def _refuse(stage: str, failed: Mapping[str, Failure]) -> None:
     errors: Sequence[Failure] = list(failed.values())
     if len(failed) == 1 and (not isinstance(errors[0], MnxError) or next(iter(failed)) in str(errors[0])):
         raise errors[0]

@@ -88,11 +88,10 @@ def train_at_once(session: Session, stage: str, waiting: Mapping[str, int], jobs
                         worker.say("leave")
                     case ("failed", error) | ("gone", error):
                         network = worker.network or next(reversed(left), None)
+                        workers = [each for each in workers if each is not worker]
                         if error is not None and network is not None:
                             failed[network] = error
-                            for other in workers:
-                                other.say("stop", EPOCH)
-                        workers = [each for each in workers if each is not worker]
+                            _finish(session.events, stage, network, error, workers)
                         _close([worker])
     except BaseException:
         _halt(session.events, workers)
@@ -100,6 +99,15 @@ def train_at_once(session: Session, stage: str, waiting: Mapping[str, int], jobs
     finally:
         _close(workers)
     return failed
+
+
+def _finish(events: Events, stage: str, network: str, error: Failure, others: Sequence[Worker]) -> None:
+    """Tell of a failure; the other processes finish the epoch that they are in."""
+    for other in others:
+        other.say("stop", EPOCH)
+    finishing = [other.network for other in others if other.network]
+    with suppress(OSError):  # the disk may be full
+        events.record("failed", stage=stage, network=network, reason=str(error), finishing=finishing)
 
 
 def _started(session: Session, stage: str, count: int) -> Iterator[Worker]:
