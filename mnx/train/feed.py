@@ -15,6 +15,7 @@ from typing import Any, Final, TypeAlias
 
 import numpy as np
 
+from mnx.data.rows import Raw
 from mnx.data.scaling import Scaling, apply
 from mnx.errors import MnxError
 from mnx.graphs.model import Array
@@ -39,7 +40,7 @@ class Feed:
 
     def __init__(
         self,
-        raw: Sequence[Array],
+        raw: Sequence[Raw],
         scalings: Sequence[Scaling],
         augmentation: Augmentation = PLAIN,
         device: str = "cpu",
@@ -78,7 +79,7 @@ class Feed:
             for changes in (PLAIN, augmentation)
         )
         stays = sum(array.nbytes for array in raw) <= resident_bytes
-        self._resident = tuple(resident(array, device) for array in raw) if stays else None
+        self._resident = tuple(resident(np.asarray(array), device) for array in raw) if stays else None
         self._closed = False
         self._readers: weakref.WeakSet[Generator[Any, None, None]] = weakref.WeakSet()
 
