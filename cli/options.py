@@ -78,7 +78,7 @@ def data_options(function: F) -> F:
 
 
 def training_options(function: F) -> F:
-    """--epochs, --set, --fresh-momentum, --device, --threads."""
+    """--epochs, --set, --fresh-momentum, --device, --threads, --jobs, --tensorboard."""
     return _all(
         click.option(
             "--epochs",
@@ -103,7 +103,24 @@ def training_options(function: F) -> F:
             "--device", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True, help="Where to train."
         ),
         click.option(
-            "--threads", type=click.IntRange(min=1), metavar="N", help="Threads of the CPU.  [default: one a core]"
+            "--threads",
+            type=click.IntRange(min=1),
+            metavar="N",
+            help="Threads of the CPU for each network; kept with the run, since another number may change last bits.  "
+            "[default: the cores, shared out among the networks of a stage]",
+        ),
+        click.option(
+            "--jobs",
+            type=click.IntRange(min=1),
+            metavar="N",
+            help="Train so many networks at once, each in its own process; results are the same with any number.  "
+            "[default: as many as cores and memory take, where that pays]",
+        ),
+        click.option(
+            "--tensorboard",
+            "curves",
+            is_flag=True,
+            help="Write curves for TensorBoard into the folder tensorboard of the run.",
         ),
     )(function)
 

@@ -60,6 +60,8 @@ def command(
     fresh_momentum: bool,
     device: str,
     threads: int | None,
+    jobs: int | None,
+    curves: bool,
     run: Path,
     force: bool,
     as_json: bool,
@@ -94,6 +96,8 @@ def command(
             threads,
             compare,
             counted,
+            jobs,
+            curves,
         )
         document = run_all(session, compare, how)
     originals = folder.originals("members", networks(session.plan, "members"))

@@ -38,6 +38,8 @@ def command(
     fresh_momentum: bool,
     device: str,
     threads: int | None,
+    jobs: int | None,
+    curves: bool,
     run: Path,
     force: bool,
     as_json: bool,
@@ -54,7 +56,7 @@ def command(
     """
     folder, recipe = RunFolder(run), recipe_settings(settings, epochs, fresh_momentum)
     with progress(quiet) as events:
-        session = open_training(folder, events, data, train_limit, recipe, device, threads, force)
+        session = open_training(folder, events, data, train_limit, recipe, device, threads, force, jobs, curves)
         stage, trained = train_next(session)
     following = next_step(folder)
     found = {name: folder.training(stage, name) for name in networks(session.plan, stage)}

@@ -19,6 +19,7 @@ from mnx.cluster import Cluster
 from mnx.data import dataset
 from mnx.plan import Plan
 from mnx.session import FORWARD_AND_BACKWARD
+from mnx.train.recipe import Recipe
 from mnx.workspace import RunFolder
 
 
@@ -139,6 +140,12 @@ def forecast(
     assumed = epochs or ASSUMED
     least, most = (min(shares), max(shares)) if shares else (None, None)
     return Forecast(assumed, examples, rate, prices(assumed), least, most)
+
+
+def limited(recipe: Recipe) -> Epochs:
+    """The epochs that are assumed, as far as a recipe allows them."""
+    scratch, mother, member = (recipe.of(stage).epochs for stage in ("independent", "mothers", "members"))
+    return Epochs(min(ASSUMED.scratch, scratch), min(ASSUMED.mother, mother), min(ASSUMED.member, member))
 
 
 def _price(mother: int, members: Sequence[int], epochs: Epochs, examples: int) -> Price:

@@ -18,6 +18,7 @@ from mnx.events import Events
 from mnx.graphs import onnx_file
 from mnx.graphs.model import Model
 from mnx.graphs.probes import RANDOM, Probe
+from mnx.jobs import cores, threads_each
 from mnx.plan import Plan
 from mnx.train.engines import engine
 from mnx.train.loop import EngineMaker, Job, train
@@ -32,16 +33,39 @@ FORWARD_AND_BACKWARD = 3
 
 @dataclass(frozen=True)
 class Session:
-    """One call's settings. `data` is None where a stage does without; `spec` and `train_limit` say what was loaded."""
+    """One call's settings.
+
+    Attributes:
+        run: the run folder.
+        plan: its plan.
+        data: None where a stage does without.
+        recipe: how networks are trained.
+        events: whose listeners hear what happens.
+        device: 'cpu' or 'cuda'.
+        threads: of the CPU for each network, by stage.
+        spec: the name or path of the data; None where they have none.
+        train_limit: how many of the examples were to be loaded at most.
+        engine_name: what trains.
+        jobs: how many networks are trained at once; None for as many as fit, see `mnx.jobs`.
+        curves: whether curves are written for TensorBoard.
+    """
 
     run: RunFolder
     plan: Plan
     data: Dataset | None
     recipe: Recipe
-    make: EngineMaker
     events: Events
+    device: str
+    threads: Mapping[str, int]
     spec: str | None = None
     train_limit: int | None = None
+    engine_name: str = "ort"
+    jobs: int | None = 1
+    curves: bool = False
+
+    def make(self, stage: str) -> EngineMaker:
+        """What makes the engines of a stage."""
+        return partial(engine, self.engine_name, self.device, self.threads[stage])
 
     @property
     def dataset(self) -> Dataset:
@@ -65,6 +89,8 @@ def open_session(
     threads: int | None = None,
     engine_name: str = "ort",
     plan: Plan | None = None,
+    jobs: int | None = 1,
+    curves: bool = False,
 ) -> Session:
     """Read a run's plan and its data; data, limit and recipe not given are those that the run was trained with before.
 
@@ -75,9 +101,11 @@ def open_session(
         train_limit: at most so many training examples.
         recipe: see `chosen_recipe`.
         device: 'cpu' or 'cuda'.
-        threads: of the CPU; None for as many as there are cores.
+        threads: of the CPU for each network; None for those that the run was trained with before, or by `mnx.jobs`.
         engine_name: what trains.
         plan: one that is yet to be written, in place of the folder's plan and settings.
+        jobs: how many networks are trained at once; None for as many as fit.
+        curves: whether to write curves for TensorBoard.
 
     Raises:
         MnxError: there is no plan, the data do not fit it, or are others than the run was trained with.
@@ -93,8 +121,20 @@ def open_session(
             f"{_data_text(spec, limit)} is other data ({loaded.fingerprint}): choose a new folder with -o"
         )
     recipe = recipe or chosen_recipe(known, {})
-    make = partial(engine, engine_name, device, threads)
-    return Session(run, plan, loaded, recipe, make, events.to(run.events_file), spec, limit)
+    events, each = events.to(run.events_file), threads_of(plan, known, threads)
+    return Session(run, plan, loaded, recipe, events, device, each, spec, limit, engine_name, jobs, curves)
+
+
+def threads_of(plan: Plan, known: Mapping[str, Any], given: int | None = None) -> dict[str, int]:
+    """Threads of each network, by stage: those given, or those of the run's `settings`, or as many as keep cores busy.
+
+    Raises:
+        MnxError: more are given than make sense on this machine.
+    """
+    if given is not None and not 1 <= given <= 8 * cores():
+        raise MnxError(f"threads = {given}: give 1 to {8 * cores()} on this machine, or none for all cores")
+    kept = known.get("threads", {})
+    return {stage: given or kept.get(stage) or threads_each(len(networks(plan, stage))) for stage in STAGES}
 
 
 def _told(spec: str, plan: Plan, limit: int | None, events: Events) -> Dataset:
@@ -148,9 +188,10 @@ def settings(run: RunFolder) -> dict[str, Any]:
 
 
 def keep_settings(session: Session) -> None:
-    """Write down data and recipe of a run at its first training, with the scalings that users of the models need.
+    """Write down data, recipe and threads of a run at its first training, and the scalings that users of models need.
 
-    Later only `carry` may change, before the first member is trained (see `chosen_recipe`).
+    Later only `carry` may change, before the first member is trained (see `chosen_recipe`), and threads (see
+    `keep_threads`).
     """
     known = settings(session.run)
     if known and known["recipe"].get("carry", True) != session.recipe.carry:
@@ -164,8 +205,16 @@ def keep_settings(session: Session) -> None:
             "task": session.dataset.kind,
             "scalings": [scaling.to_json() for scaling in session.dataset.scalings],
             "recipe": session.recipe.to_json(),
+            "threads": dict(session.threads),
         }
         session.run.write_json(session.run.settings_file, document)
+
+
+def keep_threads(session: Session) -> None:
+    """Write down the threads that a run goes on with, where they are not those that it was trained with before."""
+    known = settings(session.run)
+    if known and known.get("threads") != session.threads:
+        session.run.write_json(session.run.settings_file, {**known, "threads": dict(session.threads)})
 
 
 def _lasting(spec: str | None) -> str | None:
@@ -199,7 +248,7 @@ def train_network(session: Session, stage: str, name: str, multiply_adds: int) -
         number=names.index(name) + 1,
         total=len(names),
     )
-    trained = train(job, session.dataset, recipe, session.make, session.events)
+    trained = train(job, session.dataset, recipe, session.make(stage), session.events)
     cost = step_cost * trained.samples
     problem = run.save_training(stage, name, trained, cost)
     session.events.record(

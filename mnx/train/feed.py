@@ -51,8 +51,8 @@ class Feed:
         """Bring the data to the device, or keep them where they are if they are larger than `resident_bytes`.
 
         Args:
-            raw: examples as they were read, one array (n, *raw shape) for every input of the members; may be memory
-                maps. On the CPU they are not copied and must not change.
+            raw: examples as they were read, (n, *raw shape) for every input of the members; may be memory maps or
+                rows of them. On the CPU they are not copied and must not change.
             scalings: what makes the members' inputs of them.
             augmentation: what `batch` does beside that.
             device: 'cpu' or 'cuda'.

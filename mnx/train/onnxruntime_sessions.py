@@ -92,6 +92,15 @@ def resident(array: Array, device: str) -> Any:
     return _runtime().OrtValue.ortvalue_from_numpy(np.asarray(array, order="C"), device, 0)
 
 
+def bind(binding: Any, values: Mapping[str, Any]) -> None:
+    """Bind inputs: arrays of the host, or values that are on the device already."""
+    for name, value in values.items():
+        if isinstance(value, np.ndarray):
+            binding.bind_cpu_input(name, value)
+        else:
+            binding.bind_ortvalue_input(name, value)
+
+
 def run(started: Any, binding: Any) -> None:
     """Run a session on a binding of its inputs and outputs, to the end."""
     binding.synchronize_inputs()

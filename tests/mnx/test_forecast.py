@@ -98,7 +98,9 @@ def test_a_run_that_has_trained_knows_its_rate_and_examples(tmp_path: Path) -> N
     with run.events_file.open("a") as file:
         file.write('{"event": "trai')  # torn by a kill
     count, rate = measured(run)
-    [record] = [json.loads(line) for line in run.events_file.read_text().splitlines()[:-1] if '"trained"' in line]
+    [record] = [
+        json.loads(line) for line in run.events_file.read_text().splitlines()[:-1] if '"event": "trained"' in line
+    ]
     assert rate == record["multiply_adds"] / record["seconds"]
     training = run.training("mothers", "cluster1")
     assert training is not None
