@@ -90,6 +90,9 @@ def _state(paths: Sequence[Path]) -> str:
 
 
 def _cores() -> int:
+    """Cores that this process may use; 1 for one that may have no processes of its own."""
+    if multiprocessing.current_process().daemon:
+        return 1
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
