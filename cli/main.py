@@ -21,7 +21,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "watch": ("mnx.cli.watch", "Follow a run from another terminal: who is in training, and how it goes."),
     "hatch": ("mnx.cli.hatch", "Hatch every member from its mother, with a certificate for each."),
     "combine": ("mnx.cli.combine", "Write one ensemble graph of all trained members."),
-    "score": ("mnx.cli.score", "Score a run's networks, or any ONNX classifiers, on test data."),
+    "score": ("mnx.cli.score", "Score a run's networks, or any ONNX files, on test data."),
     "show": ("mnx.cli.show", "Print a model's structure: ops, widths, kernels, costs, channel groups."),
     "grow": ("mnx.cli.grow", "Grow a model to more width, depth or larger kernels without changing what it computes."),
     "diff": ("mnx.cli.diff", "Compare two members: what they share, what each has alone, or why they have no mother."),

@@ -70,7 +70,7 @@ def data_options(function: F) -> F:
         click.option(
             "--data",
             metavar="DATA",
-            help="digits, a .npz file, or a folder: MNIST's files, CIFAR's binary files, or images by class.  "
+            help="digits, a .npz file, or a folder: .npy files, MNIST's files, CIFAR's binary files, images by class.  "
             "[default: what the run was trained with]",
         ),
         click.option("--train-limit", type=click.IntRange(min=2), metavar="N", help="Use at most N training examples."),

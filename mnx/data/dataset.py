@@ -10,7 +10,7 @@ import numpy as np
 
 from mnx.data import sources
 from mnx.data.layout import arrangement
-from mnx.data.raw import RawData, blocks, inputs_of, require_examples, strata
+from mnx.data.raw import RawData, Tell, blocks, inputs_of, require_examples, silent, strata
 from mnx.data.rows import Raw, taken
 from mnx.data.scaling import Scaling, apply, fitted, unscaled
 from mnx.data.split import stratified
@@ -20,6 +20,9 @@ from mnx.graphs.interface import Interface
 from mnx.graphs.model import Array, Port
 from mnx.graphs.probes import Content
 from mnx.graphs.run import Batch
+
+LONG = 1 << 30
+"""Reading more bytes than this is worth telling of."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,7 +79,14 @@ class Dataset:
         return Task(self.kind, self.classes)
 
 
-def load(spec: str, members: Interface, seed: int, validation: float = 0.1, train_limit: int | None = None) -> Dataset:
+def load(
+    spec: str,
+    members: Interface,
+    seed: int,
+    validation: float = 0.1,
+    train_limit: int | None = None,
+    tell: Tell = silent,
+) -> Dataset:
     """Read the data that `spec` names and fit them to the members' inputs.
 
     Integers are divided by their number of levels and standardised with the mean and standard deviation of each channel
@@ -89,6 +99,7 @@ def load(spec: str, members: Interface, seed: int, validation: float = 0.1, trai
         seed: decides every split, not negative.
         validation: the share of the training examples that is held out for validation, between 0 and 1.
         train_limit: how many of the source's training examples to use, validation included; None for all.
+        tell: hears of what takes long: decoding, and reading what is larger than memory.
 
     Raises:
         MnxError: the data cannot be read, are not sound (NaN, ids or labels out of range), or do not fit the members.
@@ -97,7 +108,7 @@ def load(spec: str, members: Interface, seed: int, validation: float = 0.1, trai
         raise MnxError(f"seed {seed} is negative; give 0 or more")
     if not 0 < validation < 1:
         raise MnxError(f"the validation share must lie between 0 and 1, not be {validation}")
-    raw = sources.read(spec, members.inputs, seed)
+    raw = sources.read(spec, members.inputs, seed, tell)
     whole, rest = f"{spec}, training part", f"{spec}, test part"
     require_examples(raw.x_train, raw.y_train, whole)
     require_examples(raw.x_test, raw.y_test, rest)
@@ -116,22 +127,25 @@ def load(spec: str, members: Interface, seed: int, validation: float = 0.1, trai
         Part(tuple(taken(x, held_out) for x in inputs_of(raw.x_train)), scalings, y_train[held_out]),
         Part(inputs_of(raw.x_test), scalings, y_test),
         task.width,
-        fingerprint([*inputs_of(raw.x_train), y_train, *inputs_of(raw.x_test), y_test, train, held_out]),
+        fingerprint([*inputs_of(raw.x_train), y_train, *inputs_of(raw.x_test), y_test, train, held_out], tell),
         task.kind,
     )
 
 
-def fingerprint(arrays: list[Raw]) -> str:
+def fingerprint(arrays: list[Raw], tell: Tell = silent) -> str:
     """16 hexadecimal digits over arrays: the raw ones, targets, and the indices of the training and validation part.
 
     Raw arrays rather than fitted ones, whose last bits may differ between machines. All is read, block by block, of
     files too: a number that changes anywhere is seen, and a copied or touched file is the same data.
     """
-    digest = hashlib.sha256()
+    digest, done, total = hashlib.sha256(), 0, sum(array.nbytes for array in arrays)
     for array in arrays:
         digest.update(f"{array.dtype}{array.shape}".encode())
         for _, block in blocks(array):
             digest.update(np.ascontiguousarray(block).data)
+            done += block.nbytes
+            if total > LONG:
+                tell(done, total)
     return digest.hexdigest()[:16]
 
 

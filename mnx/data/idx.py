@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mnx.data.raw import RawData
+from mnx.data.raw import RawData, Tell
 from mnx.errors import MnxError
 from mnx.graphs.model import Array, Port
 
@@ -26,7 +26,7 @@ def recognise(spec: str) -> bool:
     return _find(Path(spec), "train-images", 3) is not None
 
 
-def read(spec: str, ports: Sequence[Port], seed: int) -> RawData:
+def read(spec: str, ports: Sequence[Port], seed: int, tell: Tell) -> RawData:
     """The four files of the folder: x of shape (n, H, W).
 
     Raises:

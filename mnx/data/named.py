@@ -10,11 +10,12 @@ its own name too. Where no name of several inputs stands there, an archive's arr
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+from mnx.data.raw import Inputs, RawData, split_by_seed
 from mnx.errors import MnxError
-from mnx.graphs.model import Port
+from mnx.graphs.model import Array, Port
 
 
 class Names(NamedTuple):
@@ -59,6 +60,21 @@ def names_in(found: Sequence[str], ports: Sequence[Port], where: str, ordered: b
         f"{where} holds {', '.join(found) or 'nothing'}; name the arrays {', '.join(parts)} or {', '.join(whole)}"
         + (f" (the members' inputs are {', '.join(port.name for port in ports)})" if len(ports) > 1 else "")
     )
+
+
+def made(name: str, names: Names, arrays: Mapping[str, Array], seed: int, where: str) -> RawData:
+    """Raw data of arrays by name, a part of which by `seed` is the test part where there is none.
+
+    Raises:
+        MnxError: as `split_by_seed`.
+    """
+
+    def inputs(chosen: tuple[str, ...]) -> Inputs:
+        return arrays[chosen[0]] if len(chosen) == 1 else tuple(arrays[each] for each in chosen)
+
+    if names.y_test:
+        return RawData(name, inputs(names.x), arrays[names.y], inputs(names.x_test), arrays[names.y_test])
+    return split_by_seed(name, inputs(names.x), arrays[names.y], seed, where)
 
 
 def _in_order(found: Sequence[str], ending: str) -> tuple[str, ...]:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import zipfile
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
-from mnx.data.named import Names, names_in
-from mnx.data.raw import Inputs, RawData, split_by_seed
+from mnx.data.named import Names, made, names_in
+from mnx.data.raw import RawData, Tell
 from mnx.errors import MnxError
 from mnx.graphs.model import Array, Port
 
@@ -21,7 +21,7 @@ def recognise(spec: str) -> bool:
     return path.suffix == ".npz" and path.is_file()
 
 
-def read(spec: str, ports: Sequence[Port], seed: int) -> RawData:
+def read(spec: str, ports: Sequence[Port], seed: int, tell: Tell) -> RawData:
     """The arrays of the archive; where it has no test part, a fifth by `seed` becomes it, stratified by classes.
 
     Raises:
@@ -30,17 +30,6 @@ def read(spec: str, ports: Sequence[Port], seed: int) -> RawData:
     path = Path(spec)
     names, arrays = _arrays(path, ports)
     return made(path.stem, names, arrays, seed, str(path))
-
-
-def made(name: str, names: Names, arrays: Mapping[str, Array], seed: int, where: str) -> RawData:
-    """Raw data of arrays by name."""
-
-    def inputs(chosen: tuple[str, ...]) -> Inputs:
-        return arrays[chosen[0]] if len(chosen) == 1 else tuple(arrays[each] for each in chosen)
-
-    if names.y_test:
-        return RawData(name, inputs(names.x), arrays[names.y], inputs(names.x_test), arrays[names.y_test])
-    return split_by_seed(name, inputs(names.x), arrays[names.y], seed, where)
 
 
 def _arrays(path: Path, ports: Sequence[Port]) -> tuple[Names, dict[str, Array]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
@@ -16,6 +16,9 @@ from mnx.graphs.model import Array
 Layout: TypeAlias = Literal["NCHW", "NHWC"]
 Inputs: TypeAlias = "Raw | tuple[Raw, ...]"
 """The examples of the members' only input, or those of all their inputs in order."""
+
+Tell: TypeAlias = Callable[[int, int], None]
+"""Hears how much of how much is read, of data that take long."""
 
 TEST_SHARE = 0.2
 """The share of the examples that becomes the test part where the source has none of its own."""
@@ -39,6 +42,10 @@ class RawData:
     y_test: Array
     layout: Layout | None = None
     levels: int | None = None
+
+
+def silent(done: int, total: int) -> None:
+    """Nobody hears."""
 
 
 def inputs_of(x: Inputs) -> tuple[Raw, ...]:

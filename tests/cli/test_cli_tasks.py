@@ -142,3 +142,18 @@ def test_data_that_members_do_not_predict_leave_nothing_behind(call: Call, tmp_p
     assert refused.code == 1
     assert "y has shape (192, 2), the members give 3 numbers" in " ".join(refused.err.split())
     assert not (tmp_path / "mnx-run").exists()
+
+
+def test_a_folder_of_files_trains_the_networks_that_an_archive_does(call: Call, tmp_path: Path) -> None:
+    members = write(tmp_path / "members", "numbers", 2)
+    with np.load(tmp_path / "members" / "data.npz") as arrays:
+        (tmp_path / "files").mkdir()
+        for name in arrays.files:
+            np.save(tmp_path / "files" / f"{name}.npy", arrays[name])
+    trained = []
+    for place, data in (("archive", tmp_path / "members" / "data.npz"), ("folder", tmp_path / "files")):
+        assert call("run", *members, "--data", data, *TRAINED, "-o", place).code == 0
+        trained.append((tmp_path / place / "ensemble.onnx").read_bytes())
+    assert trained[0] == trained[1]
+    found = json.loads(call("score", "-o", "folder", "--json").out)  # the folder stands in the run's settings
+    assert found["task"] == "numbers"
