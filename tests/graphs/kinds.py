@@ -78,6 +78,12 @@ def group_normed(name: str, groups: int, width: int) -> Model:
     return net.finish(x)
 
 
+def rescaled(model: Model, number: float) -> Model:
+    """Attention that multiplies its scores by another number."""
+    scales = {name: array for name, array in model.weights.items() if name.startswith("scale")}
+    return model.with_weights({name: np.full(array.shape, number, array.dtype) for name, array in scales.items()})
+
+
 def attending(name: str, width: int, heads: int, depth: int, size: int = 4, joined: bool = False) -> Model:
     """Self-attention over the four rows of an image, normalised before each block.
 
@@ -95,7 +101,7 @@ def attending(name: str, width: int, heads: int, depth: int, size: int = 4, join
         return build.add("LayerNormalization", x, scale, shift, axis=-1)
 
     def linear(x: str, given: int, made: int) -> str:
-        weight = build.weight("linear.weight", np.ones((given, made), np.float32))
+        weight = build.weight("linear.weight", net.fill.normal((given, made), given))
         return build.add("Add", build.add("MatMul", x, weight), build.weight("linear.bias", np.ones(made, np.float32)))
 
     def split(x: str, order: tuple[int, ...]) -> str:
