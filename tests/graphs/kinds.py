@@ -1,6 +1,6 @@
 """Random ensembles of every kind of network that grows, for properties that must hold of all of them."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from activated import branched, convolutional, dense, gated, perceptron, post_norm
@@ -84,11 +84,13 @@ def rescaled(model: Model, number: float) -> Model:
     return model.with_weights({name: np.full(array.shape, number, array.dtype) for name, array in scales.items()})
 
 
-def attending(name: str, width: int, heads: int, depth: int, size: int = 4, joined: bool = False) -> Model:
+def attending(
+    name: str, width: int, heads: int, depth: int, size: int | Sequence[int] = 4, joined: bool = False
+) -> Model:
     """Self-attention over the four rows of an image, normalised before each block.
 
-    Heads have `size` channels and scores are scaled by its root; queries, keys and values come from one layer if
-    `joined`.
+    Heads have `size` channels, in all blocks or in each its own, and scores are scaled by its root; queries, keys and
+    values come from one layer if `joined`.
     """
     net = Net(name)
     build = net.builder
@@ -104,13 +106,13 @@ def attending(name: str, width: int, heads: int, depth: int, size: int = 4, join
         weight = build.weight("linear.weight", net.fill.normal((given, made), given))
         return build.add("Add", build.add("MatMul", x, weight), build.weight("linear.bias", np.ones(made, np.float32)))
 
-    def split(x: str, order: tuple[int, ...]) -> str:
+    def split(x: str, size: int, order: tuple[int, ...]) -> str:
         return build.add("Transpose", build.add("Reshape", x, constant(0, 4, heads, size)), perm=order)
 
-    def parts(y: str) -> tuple[str, str, str]:
+    def parts(y: str, size: int) -> tuple[str, str, str]:
         orders = ((0, 2, 1, 3), (0, 2, 3, 1), (0, 2, 1, 3))
         if not joined:
-            queries, keys, values = (split(linear(y, width, size * heads), order) for order in orders)
+            queries, keys, values = (split(linear(y, width, size * heads), size, order) for order in orders)
             return queries, keys, values
         every = build.add("Reshape", linear(y, width, 3 * size * heads), constant(0, 4, 3, heads, size))
         every = build.add("Transpose", every, perm=(2, 0, 3, 1, 4))
@@ -121,13 +123,13 @@ def attending(name: str, width: int, heads: int, depth: int, size: int = 4, join
 
     x = build.add("Reshape", layers.INPUT, constant(0, 4, 8))
     x = linear(x, 8, width)
-    for _ in range(depth):
-        queries, keys, values = parts(norm(x))
-        root = build.weight("scale", np.array(size**-0.5, np.float32))
+    for own in (size,) * depth if isinstance(size, int) else size:
+        queries, keys, values = parts(norm(x), own)
+        root = build.weight("scale", np.array(own**-0.5, np.float32))
         scores = build.add("Mul", build.add("MatMul", queries, keys), root)
         mixed = build.add("MatMul", build.add("Softmax", scores, axis=-1), values)
-        mixed = build.add("Reshape", build.add("Transpose", mixed, perm=(0, 2, 1, 3)), constant(0, 4, size * heads))
-        x = build.add("Add", x, linear(mixed, size * heads, width))
+        mixed = build.add("Reshape", build.add("Transpose", mixed, perm=(0, 2, 1, 3)), constant(0, 4, own * heads))
+        x = build.add("Add", x, linear(mixed, own * heads, width))
     x = build.add("ReduceMean", norm(x), build.weight("axes", np.array([1], np.int64)), keepdims=0)
     return net.done(layers.gemm(build, net.fill, x, width, 3, name="head", output=layers.LOGITS), (3,))
 

@@ -56,6 +56,12 @@ def test_a_mother_scales_as_any_of_her_members_does(sizes: list[tuple[int, int, 
         assert hatch(real, member, batches, "real", 0).certificate.passed
 
 
+def test_blocks_with_heads_of_the_same_widths_in_another_order_share_the_lesser_of_each() -> None:
+    wide = planned([attending("a", 6, 2, 2, (3, 5)), attending("b", 6, 2, 2, (5, 3))])[1].wide
+    assert wide is not None
+    assert [wide.groups[group] for group in wide.dotted] == [3, 3]
+
+
 @pytest.mark.parametrize("joined", [False, True])
 def test_networks_that_differ_in_the_scale_of_scores_alone_share_all(joined: bool) -> None:
     members = [attending("a", 6, 2, 1, 3, joined), rescaled(attending("b", 6, 2, 1, 3, joined), 2.0)]
