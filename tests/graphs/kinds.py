@@ -13,6 +13,11 @@ from mnx.graphs.zoo import layers
 
 Ensembles = st.SearchStrategy[list[Model]]
 
+NORMED = range(7, 14)
+"""Channels before a LayerNormalization. Fewer are, in one of some thousand tokens, nearly equal: then their variance is
+small beside their squared mean, and ONNX Runtime, which takes it as the mean of squares less the square of the mean,
+loses in float32 what the certificate asks for. In double precision narrower ones grow as exactly (see `test_heads`)."""
+
 
 def named(nets: st.SearchStrategy[Model]) -> Ensembles:
     """Two or three networks under names of their own."""
@@ -42,7 +47,7 @@ def coded(draw: st.DrawFn) -> list[Model]:
 def averaged(draw: st.DrawFn) -> list[Model]:
     """Residual perceptrons that normalise over their channels, and convolutions that normalise over blocks of them."""
     if draw(st.booleans()):
-        plain = st.tuples(st.integers(4, 11), st.integers(1, 2), st.booleans())
+        plain = st.tuples(st.sampled_from(NORMED), st.integers(1, 2), st.booleans())
         return draw(named(plain.map(lambda drew: pre_norm("t", *drew))))
     groups = draw(st.integers(1, 3))
     return draw(named(st.integers(1, 4).map(lambda times: group_normed("g", groups, 2 * times * groups))))
@@ -149,13 +154,13 @@ KINDS: Mapping[str, Ensembles] = {
     "gates": named(_PLAN.map(lambda plan: gated("g", plan))),
     "coded": coded(),
     "averaged": averaged(),
-    "post-norm": named(st.tuples(st.sampled_from([4, 8, 16]), st.integers(1, 3)).map(lambda d: post_norm("n", *d))),
+    "post-norm": named(st.tuples(st.sampled_from([8, 16, 32]), st.integers(1, 3)).map(lambda d: post_norm("n", *d))),
     "attention": named(
-        st.tuples(st.integers(4, 9), st.integers(1, 3), st.integers(1, 2)).map(lambda d: attending("a", *d))
+        st.tuples(st.sampled_from(NORMED), st.integers(1, 3), st.integers(1, 2)).map(lambda d: attending("a", *d))
     ),
     "wider heads": st.tuples(st.integers(1, 3), st.booleans()).flatmap(
         lambda fixed: named(
-            st.tuples(st.integers(4, 9), st.integers(1, 2), st.integers(2, 6)).map(
+            st.tuples(st.sampled_from(NORMED), st.integers(1, 2), st.integers(2, 6)).map(
                 lambda d: attending("w", d[0], fixed[0], d[1], d[2], fixed[1])
             )
         )

@@ -111,6 +111,17 @@ def test_in_double_precision_only_rounding_is_left(joined: bool) -> None:
     assert float(np.abs(found - expected).max()) < 1e-6, "scale and epsilon are stored in float32"
 
 
+def test_nearly_equal_channels_before_a_norm_grow_as_exactly() -> None:
+    members = [attending("a", 6, 1, 1, 6), attending("b", 4, 1, 1, 6)]
+    mother, batch = doubled(trained(planned(members)[0], 2)), batch_for(members[0], 1)
+    before = run(mother, batch, ["add_5"], precision="float64")["add_5"]
+    assert (before.std(axis=-1) < 0.04 * np.abs(before.mean(axis=-1))).any(), "float32 keeps 3 digits of the variance"
+    (expected,) = run(mother, batch, precision="float64").values()
+    grown = grow(mother, members[0], batch_for(mother, 0), Style())[0]
+    (found,) = run(grown, batch, precision="float64").values()
+    assert float(np.abs(found - expected).max()) < 1e-10, "epsilon is stored in float32"
+
+
 def test_new_channels_learn_though_they_do_nothing_yet() -> None:
     small, large = pair(False)
     grown, _, _ = grow(small, large, batch_for(small, 3), Style())
