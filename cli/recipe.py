@@ -31,7 +31,7 @@ def command(name: str | None, keys: bool, as_json: bool) -> None:
     \b
     Example:
       mnx recipe fast
-      mnx train --data digits --recipe fast --set members.epochs=8
+      mnx recipe --keys
     """
     if keys:
         found = _keys()
