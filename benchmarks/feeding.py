@@ -40,6 +40,8 @@ REFERENCE = "numpy: Part.x"
 WARM = 5
 """So many rounds before the first that counts."""
 
+USUAL = {"examples": 50_000, "batch": 128, "rounds": 200, "steps": 12}
+
 Way = Callable[[Array, int], object]
 """(indices, step) -> a batch."""
 
@@ -142,10 +144,13 @@ def page(options: argparse.Namespace, folder: Path) -> str:
         ]
         for name, each in seconds.items()
     ]
+    given = "".join(
+        f" --{name} {value}" for name, value in vars(options).items() if name != "out" and value != USUAL[name]
+    )
     waits = [[name, f"{1e3 * statistics.median(each):.2f}", f"{1e3 * max(each):.2f}"] for name, each in waited.items()]
     versions = ", ".join(f"{name} {version(name)}" for name in ("numpy", "onnx", "onnxruntime-training-cpu"))
     return (
-        "# Feeding\n\n    python benchmarks/feeding.py\n\n"
+        f"# Feeding\n\n    python benchmarks/feeding.py{given}\n\n"
         f"Commit {commit()}, {platform.machine()}, {os.cpu_count()} cores with other work beside, Python "
         f"{platform.python_version()}, {versions}. Feed and step on one thread each, on the CPU.\n\n"
         "## A batch\n\n"
@@ -169,10 +174,8 @@ def _ratio(seconds: Sequence[float], reference: Sequence[float]) -> float:
 def main() -> None:
     """Read the command line, measure, print and write the page."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--examples", type=int, default=50_000)
-    parser.add_argument("--batch", type=int, default=128)
-    parser.add_argument("--rounds", type=int, default=200)
-    parser.add_argument("--steps", type=int, default=12)
+    for name, usual in USUAL.items():
+        parser.add_argument(f"--{name}", type=int, default=usual)
     parser.add_argument("--out", type=Path, help="write the page as markdown")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:

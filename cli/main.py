@@ -26,6 +26,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "grow": ("mnx.cli.grow", "Grow a model to more width, depth or larger kernels without changing what it computes."),
     "diff": ("mnx.cli.diff", "Compare two members: what they share, what each has alone, or why they have no mother."),
     "verify": ("mnx.cli.verify", "Measure whether two models compute the same function."),
+    "recipe": ("mnx.cli.recipe", "Print a recipe of training, to be used as it is or changed."),
     "ops": ("mnx.cli.ops", "List the ops that mnx knows and what it knows of them."),
     "zoo": ("mnx.cli.zoo", "Write the members of a sample ensemble; list them without a name."),
     "doctor": ("mnx.cli.doctor", "Tell versions, engines, devices, and what is missing for training."),

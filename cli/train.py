@@ -12,7 +12,6 @@ from mnx.cli.options import (
     force_option,
     json_option,
     quiet_option,
-    recipe_settings,
     run_option,
     training_options,
 )
@@ -33,9 +32,8 @@ from mnx.workspace import RunFolder, Training
 def command(
     data: str | None,
     train_limit: int | None,
-    epochs: int | None,
-    settings: tuple[str, ...],
-    fresh_momentum: bool,
+    recipe: dict[str, str],
+    source: str | None,
     device: str,
     threads: int | None,
     jobs: int | None,
@@ -54,9 +52,9 @@ def command(
     Example:
       mnx train --data digits --epochs 20
     """
-    folder, recipe = RunFolder(run), recipe_settings(settings, epochs, fresh_momentum)
+    folder = RunFolder(run)
     with progress(quiet) as events:
-        session = open_training(folder, events, data, train_limit, recipe, device, threads, force, jobs, curves)
+        session = open_training(folder, events, data, train_limit, recipe, device, threads, force, jobs, curves, source)
         stage, trained = train_next(session)
     following = next_step(folder)
     found = {name: folder.training(stage, name) for name in networks(session.plan, stage)}

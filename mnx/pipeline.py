@@ -66,6 +66,7 @@ def begin(
     counted: str | None = None,
     jobs: int | None = 1,
     curves: bool = False,
+    source: str | None = None,
 ) -> Session:
     """Open a whole run, new or standing. Everything that can be refused is refused before anything is written.
 
@@ -86,6 +87,7 @@ def begin(
         counted: what shares are shares of.
         jobs: how many networks are trained at once; None for as many as fit.
         curves: whether to write curves for TensorBoard.
+        source: a recipe's name or file, whose keys `recipe` is set on top of.
 
     Raises:
         GraphError: a member cannot be read.
@@ -94,7 +96,7 @@ def begin(
     _check_baseline(compare)
     proposal = propose(paths, run, events, tau, clusters, seed, force, counted)
     drop = proposal.standing and _may_drop_momentum(run, proposal.plan)
-    chosen = chosen_recipe(settings(run) if proposal.standing else {}, recipe or {}, drop)
+    chosen = chosen_recipe(settings(run) if proposal.standing else {}, recipe or {}, drop, source)
     planned = None if proposal.standing else proposal.plan
     session = open_session(
         run, events, data, train_limit, chosen, device, threads, plan=planned, jobs=jobs, curves=curves
@@ -121,6 +123,7 @@ def open_training(
     force: bool = False,
     jobs: int | None = 1,
     curves: bool = False,
+    source: str | None = None,
 ) -> Session:
     """Open a planned run for training; see `begin`. `force` forgets what the next stage to train has trained.
 
@@ -129,7 +132,9 @@ def open_training(
     """
     plan = run.plan()
     afresh = force and _stage(run, plan) == "mothers"
-    chosen = chosen_recipe({} if afresh else settings(run), recipe or {}, force or _may_drop_momentum(run, plan))
+    chosen = chosen_recipe(
+        {} if afresh else settings(run), recipe or {}, force or _may_drop_momentum(run, plan), source
+    )
     given = plan if afresh else None
     session = open_session(
         run, events, data, train_limit, chosen, device, threads, plan=given, jobs=jobs, curves=curves

@@ -45,11 +45,12 @@ class Stopped(Exception):
 
 @dataclass(eq=False)
 class Worker:
-    """A process, the line to it, and the network that it trains."""
+    """A process, the line to it, the network that it trains, and whether that has made a step."""
 
     process: BaseProcess
     line: Connection
     network: str | None = None
+    stepped: bool = False
 
     def say(self, *message: object) -> None:
         """Send a message, unless nobody is there any more."""
@@ -79,6 +80,7 @@ def train_at_once(session: Session, stage: str, waiting: Mapping[str, int], jobs
                 message = _heard(worker)
                 match message:
                     case ("event", event):
+                        worker.stepped = event["event"] != "trained" and (worker.stepped or event["event"] == "step")
                         session.events.relay(event)
                     case ("ready",) if left and not failed:
                         worker.network = left.pop()
@@ -163,11 +165,17 @@ def _end(worker: Worker) -> MnxError | None:
 
 
 def _halt(events: Events, workers: Sequence[Worker]) -> None:
-    """Stop processes between two steps; records of what they have done until then are kept."""
+    """Stop processes between two steps; records of what they have done until then are kept.
+
+    A process that is yet to make its first step has no file half written, and need not be waited for.
+    """
     until = time.monotonic() + GRACE_SECONDS
+    left = [worker for worker in workers if worker.stepped]
     for worker in workers:
-        worker.say("stop", NOW)
-    left = list(workers)
+        if worker.stepped:
+            worker.say("stop", NOW)
+        else:
+            worker.process.kill()
     while left and (seconds := until - time.monotonic()) > 0:
         for worker in _speaking(left, seconds):
             match _heard(worker):
@@ -204,7 +212,7 @@ def work(line: Connection, order: Session, stage: str) -> None:
                 case _:
                     return
     except Stopped:
-        return
+        os._exit(0)  # the parent waits, and there is nothing to tidy
     except (MnxError, GraphError) as error:  # some of them cannot be sent as they are
         line.send(("failed", (MnxError if isinstance(error, MnxError) else GraphError)(str(error))))
     except BrokenPipeError:
