@@ -15,7 +15,7 @@ from rich.text import Text
 
 from mnx.board import AT_WORK, WAITING, Board
 from mnx.cli.board import board_table, other_bar
-from mnx.cli.output import counted, number, percent, seconds, small
+from mnx.cli.output import counted, number, percent, score_name, seconds, small
 from mnx.events import Event, Events
 
 
@@ -40,10 +40,10 @@ def print_line(event: Event) -> None:
 
 def epoch_line(event: Event) -> str:
     """What one epoch gave."""
+    score = f"{score_name(event['task'])} {percent(event['train_score'])}"
     return (
-        f"{event['stage']} {event['network']}: epoch {event['epoch']}, loss {event['loss']:.4f}, "
-        f"accuracy {percent(event['train_score'])}, validation {percent(event['validation_score'])}, "
-        f"{seconds(event['seconds'])}"
+        f"{event['stage']} {event['network']}: epoch {event['epoch']}, loss {event['loss']:.4f}, {score}, "
+        f"validation {percent(event['validation_score'])}, {seconds(event['seconds'])}"
     )
 
 

@@ -15,7 +15,7 @@ from typing import Any, Final
 from mnx.errors import MnxError
 from mnx.events import Event
 from mnx.train import checkpoint
-from mnx.train.loop import Epoch
+from mnx.train.course import Epoch
 from mnx.workspace import RunFolder
 
 TAGS: Final[Mapping[str, str]] = {

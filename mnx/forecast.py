@@ -177,7 +177,7 @@ def examples_of(data: str, plan: Plan, train_limit: int | None = None) -> int:
     Raises:
         MnxError: there is no such data set, or it does not fit the plan.
     """
-    return len(dataset.load(data, plan.input, plan.classes, plan.seed, train_limit=train_limit).train)
+    return len(dataset.load(data, plan.interface, plan.seed, train_limit=train_limit).train)
 
 
 def measured(run: RunFolder) -> tuple[int | None, float | None]:

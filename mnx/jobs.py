@@ -9,12 +9,9 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
 from math import prod
 from pathlib import Path
 from typing import Final
-
-import numpy as np
 
 from mnx.graphs.model import Model
 from mnx.graphs.shapes import shapes
@@ -67,7 +64,7 @@ def jobs_at_once(networks: int, threads: int, bytes_each: float, steps: int, wor
     return jobs if saved > START_SECONDS else 1
 
 
-def process_bytes(model: Model, batch: int, data: Sequence[np.ndarray]) -> float:
+def process_bytes(model: Model, batch: int, data_bytes: int) -> float:
     """About the memory of a process that trains a network: both sets of its state, gradients, activations twice, data.
 
     Raises:
@@ -76,7 +73,7 @@ def process_bytes(model: Model, batch: int, data: Sequence[np.ndarray]) -> float
     weights = sum(array.nbytes for array in model.weights.values())
     values = shapes(model, batch)
     activations = sum(4 * prod(map(int, values[name])) for node in model.nodes for name in node.outputs if name)
-    return PROCESS_BYTES + 6 * weights + 2 * activations + 1.5 * sum(array.nbytes for array in data)
+    return PROCESS_BYTES + 6 * weights + 2 * activations + 1.5 * data_bytes
 
 
 def free_memory() -> int | None:

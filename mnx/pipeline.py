@@ -17,6 +17,7 @@ from mnx.graphs.certificate import Certificate
 from mnx.hatching import Hatching
 from mnx.methods.independent import train_independent
 from mnx.methods.mothernets import hatch_members, train_members, train_mothers
+from mnx.metrics import HEADLINES
 from mnx.plan import Plan
 from mnx.planning import keep, propose
 from mnx.session import Session, chosen_recipe, keep_settings, networks, open_session, settings
@@ -65,6 +66,7 @@ def begin(
     counted: str | None = None,
     jobs: int | None = 1,
     curves: bool = False,
+    source: str | None = None,
 ) -> Session:
     """Open a whole run, new or standing. Everything that can be refused is refused before anything is written.
 
@@ -85,6 +87,7 @@ def begin(
         counted: what shares are shares of.
         jobs: how many networks are trained at once; None for as many as fit.
         curves: whether to write curves for TensorBoard.
+        source: a recipe's name or file, whose keys `recipe` is set on top of.
 
     Raises:
         GraphError: a member cannot be read.
@@ -93,7 +96,7 @@ def begin(
     _check_baseline(compare)
     proposal = propose(paths, run, events, tau, clusters, seed, force, counted)
     drop = proposal.standing and _may_drop_momentum(run, proposal.plan)
-    chosen = chosen_recipe(settings(run) if proposal.standing else {}, recipe or {}, drop)
+    chosen = chosen_recipe(settings(run) if proposal.standing else {}, recipe or {}, drop, source)
     planned = None if proposal.standing else proposal.plan
     session = open_session(
         run, events, data, train_limit, chosen, device, threads, plan=planned, jobs=jobs, curves=curves
@@ -120,6 +123,7 @@ def open_training(
     force: bool = False,
     jobs: int | None = 1,
     curves: bool = False,
+    source: str | None = None,
 ) -> Session:
     """Open a planned run for training; see `begin`. `force` forgets what the next stage to train has trained.
 
@@ -128,7 +132,9 @@ def open_training(
     """
     plan = run.plan()
     afresh = force and _stage(run, plan) == "mothers"
-    chosen = chosen_recipe({} if afresh else settings(run), recipe or {}, force or _may_drop_momentum(run, plan))
+    chosen = chosen_recipe(
+        {} if afresh else settings(run), recipe or {}, force or _may_drop_momentum(run, plan), source
+    )
     given = plan if afresh else None
     session = open_session(
         run, events, data, train_limit, chosen, device, threads, plan=given, jobs=jobs, curves=curves
@@ -227,6 +233,7 @@ def score_run(session: Session, compare: str | None = None) -> dict[str, Any]:
     document: dict[str, Any] = {
         "made_of": made_of,
         "data": session.dataset.name,
+        "task": session.dataset.kind,
         "test_examples": len(session.dataset.test),
         "mothers": mothers,
         "members": members,
@@ -240,7 +247,8 @@ def score_run(session: Session, compare: str | None = None) -> dict[str, Any]:
             key: document["cost"][key] / max(other[key], 1e-9) for key in ("seconds", "multiply_adds")
         }
     run.write_json(run.scores_file, document)
-    session.events.record("scored", accuracy=members["ensemble"]["averaged"]["accuracy"])
+    deciding = HEADLINES[session.dataset.kind]
+    session.events.record("scored", **{deciding: members["ensemble"]["averaged"][deciding]})
     return document
 
 

@@ -6,6 +6,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 from zlib import crc32
 
@@ -113,7 +114,7 @@ def open_session(
     plan = plan or run.plan()
     spec = data or known.get("data")
     limit = train_limit if train_limit is not None else known.get("train_limit")
-    loaded = dataset.load(spec, plan.input, plan.classes, plan.seed, train_limit=limit) if spec else None
+    loaded = _told(spec, plan, limit, events) if spec else None
     if loaded is not None and known and loaded.fingerprint != known["fingerprint"]:
         raise MnxError(
             f"{run.path} was trained on {_data_text(known['data'], known['train_limit'])} ({known['fingerprint']}); "
@@ -134,6 +135,15 @@ def threads_of(plan: Plan, known: Mapping[str, Any], given: int | None = None) -
         raise MnxError(f"threads = {given}: give 1 to {8 * cores()} on this machine, or none for all cores")
     kept = known.get("threads", {})
     return {stage: given or kept.get(stage) or threads_each(len(networks(plan, stage))) for stage in STAGES}
+
+
+def _told(spec: str, plan: Plan, limit: int | None, events: Events) -> Dataset:
+    """A plan's data; `events` hear of what takes long."""
+
+    def tell(done: int, total: int) -> None:
+        events.tick("read", network=Path(spec).name, done=done, total=total)
+
+    return dataset.load(spec, plan.interface, plan.seed, train_limit=limit, tell=tell)
 
 
 def chosen_recipe(
@@ -178,7 +188,7 @@ def settings(run: RunFolder) -> dict[str, Any]:
 
 
 def keep_settings(session: Session) -> None:
-    """Write down data, recipe and threads of a run at its first training, with the scaling that users of models need.
+    """Write down data, recipe and threads of a run at its first training, and the scalings that users of models need.
 
     Later only `carry` may change, before the first member is trained (see `chosen_recipe`), and threads (see
     `keep_threads`).
@@ -192,7 +202,8 @@ def keep_settings(session: Session) -> None:
             "data": _lasting(session.spec),
             "train_limit": session.train_limit,
             "fingerprint": session.dataset.fingerprint,
-            "scaling": session.dataset.scalings[0].to_json(),
+            "task": session.dataset.kind,
+            "scalings": [scaling.to_json() for scaling in session.dataset.scalings],
             "recipe": session.recipe.to_json(),
             "threads": dict(session.threads),
         }

@@ -75,8 +75,7 @@ def _jobs(session: Session, stage: str, waiting: Mapping[str, int]) -> int:
     steps = len(waiting) * recipe.epochs * -(-examples // recipe.batch)
     work = FORWARD_AND_BACKWARD * sum(waiting.values()) * recipe.epochs * examples
     parts = (session.dataset.train, session.dataset.validation, session.dataset.test)
-    arrays = [array for part in parts for array in part.raw]
-    each = process_bytes(largest, recipe.batch, arrays)
+    each = process_bytes(largest, recipe.batch, sum(array.nbytes for part in parts for array in part.raw))
     return jobs_at_once(len(waiting), threads, each, steps, work, session.device)
 
 

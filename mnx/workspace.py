@@ -30,7 +30,8 @@ from mnx.graphs.model import Array, Precision
 from mnx.plan import Plan
 from mnx.plan import load as load_plan
 from mnx.train import checkpoint
-from mnx.train.loop import Epoch, Trained
+from mnx.train.course import Epoch
+from mnx.train.loop import Trained
 
 STAGES = {"mothers": "mother.onnx", "members": "hatched.onnx", "independent": "start.onnx"}
 """Folder of a kind of network -> the file its training starts from."""

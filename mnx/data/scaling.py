@@ -12,8 +12,9 @@ import numpy as np
 
 from mnx.data.layout import Arrangement
 from mnx.data.raw import blocks
+from mnx.data.rows import Raw
 from mnx.errors import MnxError
-from mnx.graphs.model import Array, Shape
+from mnx.graphs.model import Array, Port, Shape
 
 
 @dataclass(frozen=True)
@@ -24,10 +25,12 @@ class Scaling:
         raw_shape: shape of a raw example.
         order: permutation of its axes.
         channel_axis: the channels' axis after that, None where there is one mean for all.
-        levels: what integers are divided by; None for floats, which are taken as they are.
+        levels: what integers are divided by; None for what is taken as it is: floats, ids and masks.
         mean: mean of each channel of the training part, after the division; empty for floats.
         std: standard deviation of each channel, likewise; 1 for a channel that is constant.
         shape: shape of the input, without the batch.
+        dtype: of the input.
+        whole: whether raw examples are integers that are taken as they are.
     """
 
     raw_shape: Shape
@@ -37,6 +40,8 @@ class Scaling:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     shape: Shape
+    dtype: str = "float32"
+    whole: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """The fields as what JSON knows."""
@@ -57,7 +62,13 @@ class Scaling:
         return cls(**fields)
 
 
-def fitted(x: Array, arranged: Arrangement, shape: Shape, levels: int | None) -> Scaling:
+def unscaled(x: Raw, arranged: Arrangement, port: Port) -> Scaling:
+    """The scaling of ids and masks, which are taken as they are, in the type of their input."""
+    order, channels = arranged.order, arranged.channel_axis
+    return Scaling(x.shape[1:], order, channels, None, (), (), port.shape, port.dtype, x.dtype.kind != "f")
+
+
+def fitted(x: Raw, arranged: Arrangement, shape: Shape, levels: int | None) -> Scaling:
     """The scaling whose mean and standard deviation are those of `x`.
 
     Vectors and single-channel images have one mean and one standard deviation for all their elements: pixels keep
@@ -71,7 +82,7 @@ def fitted(x: Array, arranged: Arrangement, shape: Shape, levels: int | None) ->
     """
     if x.dtype.kind == "f":
         return Scaling(x.shape[1:], arranged.order, arranged.channel_axis, None, (), (), shape)
-    levels = levels or max(255, int(x.max()))
+    levels = levels or max(255, *(int(part.max()) for _, part in blocks(x)))
     channels = None if arranged.channel_axis is None else arranged.order[arranged.channel_axis] + 1
     mean, std = _moments(x, channels)
     return Scaling(
@@ -86,7 +97,7 @@ def fitted(x: Array, arranged: Arrangement, shape: Shape, levels: int | None) ->
 
 
 def apply(scaling: Scaling, raw: Array) -> Array:
-    """Raw examples of shape (n, *raw_shape) as the members' input: float32, C order, shape (n, *shape).
+    """Raw examples of shape (n, *raw_shape) as the members' input: in its dtype, C order, shape (n, *shape).
 
     Raises:
         MnxError: the shape differs from the training data's, or one is integers and the other floats.
@@ -96,10 +107,11 @@ def apply(scaling: Scaling, raw: Array) -> Array:
             f"examples of shape {raw.shape[1:]} do not fit the scaling, which was made for {scaling.raw_shape}; "
             "resize or transpose them as the training data were"
         )
-    if (raw.dtype.kind == "f") != (scaling.levels is None):
-        made = "floats, taken as they are" if scaling.levels is None else f"integers from 0 to {scaling.levels}"
+    if (raw.dtype.kind == "f") != (scaling.levels is None and not scaling.whole):
+        integers = "integers, taken as they are" if scaling.levels is None else f"integers from 0 to {scaling.levels}"
+        made = integers if raw.dtype.kind == "f" else "floats, taken as they are"
         raise MnxError(f"examples of dtype {raw.dtype} do not fit the scaling, which was made for {made}")
-    x = raw.transpose(0, *(axis + 1 for axis in scaling.order)).astype(np.float32, order="C", copy=False)
+    x = raw.transpose(0, *(axis + 1 for axis in scaling.order)).astype(scaling.dtype, order="C", copy=False)
     if scaling.levels is not None:
         along = [1] * x.ndim
         if scaling.channel_axis is not None:
@@ -110,7 +122,7 @@ def apply(scaling: Scaling, raw: Array) -> Array:
     return x.reshape(len(raw), *scaling.shape)
 
 
-def _moments(x: Array, channels: int | None) -> tuple[Array, Array]:
+def _moments(x: Raw, channels: int | None) -> tuple[Array, Array]:
     """Mean and standard deviation along all axes but `channels`, in float64, without a float copy of all of `x`."""
     axes = tuple(axis for axis in range(x.ndim) if axis != channels)
     count = math.prod(x.shape[axis] for axis in axes)

@@ -7,9 +7,11 @@ from collections.abc import Mapping, Sequence
 from types import ModuleType
 from typing import Any, Final
 
+import numpy as np
 import numpy.typing as npt
 
 from mnx.errors import MnxError
+from mnx.graphs.model import Array
 
 PROVIDERS: Final[Mapping[str, str]] = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 """Device -> what ONNX Runtime calls it."""
@@ -83,6 +85,20 @@ def session(proto: bytes, device: str, threads: int) -> Any:
 def buffer(shape: Sequence[int], dtype: npt.DTypeLike, device: str) -> Any:
     """Memory for one tensor on a device, not initialised."""
     return _runtime().OrtValue.ortvalue_from_shape_and_type(list(shape), dtype, device, 0)
+
+
+def resident(array: Array, device: str) -> Any:
+    """An array on a device. On the CPU it stays where it is, memory-mapped files too, if it is in C order."""
+    return _runtime().OrtValue.ortvalue_from_numpy(np.asarray(array, order="C"), device, 0)
+
+
+def bind(binding: Any, values: Mapping[str, Any]) -> None:
+    """Bind inputs: arrays of the host, or values that are on the device already."""
+    for name, value in values.items():
+        if isinstance(value, np.ndarray):
+            binding.bind_cpu_input(name, value)
+        else:
+            binding.bind_ortvalue_input(name, value)
 
 
 def run(started: Any, binding: Any) -> None:

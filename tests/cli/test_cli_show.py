@@ -215,7 +215,14 @@ def test_the_bar_shows_stage_network_epoch_and_what_is_finished() -> None:
         for name in ("P64", "P96"):
             bar({"event": "start", "stage": "members", "network": name, "limit": 9, "number": 2, "total": 5})
             for step in (1, 2):
-                common = {"event": "step", "stage": "members", "network": name, "epoch": 3, "steps": 4}
+                common = {
+                    "event": "step",
+                    "stage": "members",
+                    "network": name,
+                    "epoch": 3,
+                    "steps": 4,
+                    "task": "classes",
+                }
                 bar({**common, "step": step, "loss": 0.5, "accuracy": 0.75})
         written.write(rendered(bar))
         finished = {"event": "trained", "stage": "members", "network": "P64", "epochs": 9}

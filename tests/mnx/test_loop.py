@@ -19,12 +19,13 @@ from mnx.events import Event, Events
 from mnx.graphs.model import Model
 from mnx.graphs.parameters import parameters
 from mnx.graphs.run import run
+from mnx.metrics import validation_score
 from mnx.train import checkpoint
-from mnx.train.loop import Trained, scored, train
+from mnx.train.loop import Trained, train
 from mnx.train.recipe import Recipe
 
 STEPS = 80 // RECIPE.batch
-STEP = {"event", "stage", "network", "epoch", "step", "steps", "loss", "accuracy"}
+STEP = {"event", "stage", "network", "epoch", "step", "steps", "task", "loss", "accuracy"}
 EPOCH = {"loss", "train_score", "validation_score", "validation_loss", "lr", "seconds"}
 
 
@@ -59,8 +60,8 @@ def test_a_separable_problem_is_learnt(build: Callable[[], Model], tmp_path: Pat
     model, data = build(), separable()
     trained = train(job(model, tmp_path), data, Recipe(lr=0.1, batch=16, epochs=12, anneal=4), make, Events())
     before, after = (run(each, data.test.x())[each.outputs[0].name] for each in (model, trained.model))
-    assert scored(before, data.test.y)[0] < 0.9
-    assert scored(after, data.test.y)[0] == 1
+    assert validation_score("classes", before, data.test.y)[0] < 0.9
+    assert validation_score("classes", after, data.test.y)[0] == 1
     assert trained.epochs[-1].validation_score == 1
     assert trained.epochs[-1].loss < trained.epochs[0].loss / 2
     assert trained.samples == len(trained.epochs) * 80
@@ -71,7 +72,7 @@ def test_scores_are_those_of_the_weights_that_come_back(tmp_path: Path) -> None:
     data = separable()
     trained = train_in(tmp_path, with_norm())
     logits = run(trained.model, data.validation.x())[trained.model.outputs[0].name]
-    accuracy, loss = scored(logits, data.validation.y)
+    accuracy, loss = validation_score("classes", logits, data.validation.y)
     assert trained.epochs[-1].validation_score == accuracy
     assert trained.epochs[-1].validation_loss == pytest.approx(loss, rel=1e-5)
 
@@ -185,7 +186,7 @@ def test_events_come_in_order_with_their_fields(tmp_path: Path) -> None:
             assert event["steps"] == STEPS
             assert 0 <= event["accuracy"] <= 1
         else:
-            assert set(event) == EPOCH | {"time", "event", "stage", "network", "epoch"}
+            assert set(event) == EPOCH | {"time", "event", "stage", "network", "epoch", "task"}
     ends = [event for event in seen if event["event"] == "epoch"]
     assert [{key: event[key] for key in EPOCH} for event in ends] == [vars(epoch) for epoch in trained.epochs]
     assert [json.loads(line) for line in (tmp_path / "events.jsonl").read_text().splitlines()] == ends
@@ -288,7 +289,8 @@ def test_a_moving_average_is_what_is_validated_and_kept(tmp_path: Path) -> None:
     assert not same_bits(trained.model.weights, plainly.model.weights)
     assert [epoch.loss for epoch in trained.epochs] == [epoch.loss for epoch in plainly.epochs]
     logits = run(trained.model, separable().validation.x())[trained.model.outputs[0].name]
-    assert scored(logits, separable().validation.y)[1] == pytest.approx(trained.epochs[-1].validation_loss, abs=1e-6)
+    loss = validation_score("classes", logits, separable().validation.y)[1]
+    assert loss == pytest.approx(trained.epochs[-1].validation_loss, abs=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -325,6 +327,6 @@ def test_an_interrupted_training_of_any_recipe_ends_with_the_same_bits(recipe: R
 
 def test_scores_of_logits_are_exact_and_do_not_overflow() -> None:
     logits = np.array([[0.0, 0.0], [3e38, -3e38], [1.0, 2.0]], np.float32)
-    accuracy, loss = scored(logits, np.array([0, 0, 1]))
+    accuracy, loss = validation_score("classes", logits, np.array([0, 0, 1]))
     assert accuracy == 1
     assert loss == pytest.approx((np.log(2) + 0 + np.log1p(np.exp(-1))) / 3)
