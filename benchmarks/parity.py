@@ -1,0 +1,181 @@
+"""A hundred training steps of every family of networks, beside torch training the network that was exported.
+
+    python benchmarks/parity.py [--steps 100] [--batch 16] [--only FAMILY ...] [--out benchmarks/results/parity.md]
+
+The networks are the small ones of tests/graphs/families.py, exported by TorchScript with their normalisation preserved
+and read by mnx; torch trains the module itself in training mode. Both begin with the same weights, see the same batches
+(classes that can be learnt) and use the same recipe: SGD, or AdamW where the row says so. Nothing is compared by name:
+losses at every step, and after the last step the outputs of both in eval mode on examples that neither has seen,
+relative to max(1, the largest). Rounding grows with the steps, fastest where a rate is high: `steps apart` is the first
+step whose losses differ by more than 1e-4.
+"""
+
+from __future__ import annotations
+
+import argparse
+import platform
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import torch
+from torch import nn
+from torch.nn import functional
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "graphs"))
+
+from exporters import Input, export
+from families import FAMILIES
+
+from mnx.errors import MnxError
+from mnx.graphs.errors import GraphError
+from mnx.graphs.files import write_text
+from mnx.graphs.model import Array
+from mnx.graphs.onnx_file import read
+from mnx.train.ort import Engine
+from mnx.train.settings import StepSettings
+
+SGD = StepSettings(momentum=0.9, nesterov=True, clip_norm=1.0)
+ADAMW = StepSettings(optimiser="adamw", weight_decay=0.0, clip_norm=1.0)
+RATES = {"sgd": 0.02, "adamw": 1e-3}
+APART = 1e-4
+
+
+@dataclass(frozen=True)
+class Result:
+    """What came of one family."""
+
+    family: str
+    optimiser: str
+    first: float
+    last: float
+    worst: tuple[float, float, float]
+    apart: int | None
+    outputs: float
+
+
+def batches(inputs: Sequence[Input], classes: int, count: int, size: int) -> list[tuple[tuple[Array, ...], Array]]:
+    """Batches of examples around the centre of their class; of ids, with words that the class likes."""
+    random = np.random.default_rng(0)
+    found = []
+    centres = [
+        random.standard_normal((classes, *port.shape), np.float32)
+        if port.high is None
+        else random.integers(0, port.high, (classes, *port.shape))
+        for port in inputs
+    ]
+    for _ in range(count):
+        y = random.integers(0, classes, size)
+        x = []
+        for port, centre in zip(inputs, centres, strict=True):
+            if port.high is None:
+                x.append(centre[y] + random.standard_normal((size, *port.shape), np.float32))
+            elif port.high == 2:
+                x.append(np.ones((size, *port.shape), np.int64))
+            else:
+                kept = random.random((size, *port.shape)) < 0.5
+                x.append(np.where(kept, centre[y], random.integers(0, port.high, (size, *port.shape))))
+        found.append((tuple(x), y))
+    return found
+
+
+def compared(name: str, settings: StepSettings, steps: int, size: int) -> Result:
+    """Train one family's first member both ways."""
+    family = FAMILIES[name]
+    net = family.member(0)
+    with tempfile.TemporaryDirectory() as folder:
+        export(net, "script_preserve", family.inputs, Path(folder) / "net.onnx")
+        model = read(Path(folder) / "net.onnx")
+    engine = Engine(model, settings, threads=1)
+    net.train()
+    for module in net.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0
+    lr = RATES[settings.optimiser]
+    optimiser: torch.optim.Optimizer = (
+        torch.optim.SGD(net.parameters(), lr, momentum=0.9, nesterov=True)
+        if settings.optimiser == "sgd"
+        else torch.optim.AdamW(net.parameters(), lr, weight_decay=0.0)
+    )
+    drawn = batches(family.inputs, model.outputs[0].shape[0], steps + 1, size)
+    ours, theirs = [], []
+    for x, y in drawn[:-1]:
+        ours.append(engine.step(x, y, lr)[0])
+        loss = functional.cross_entropy(net(*map(torch.from_numpy, x)), torch.from_numpy(y))
+        optimiser.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(net.parameters(), 1.0)
+        optimiser.step()
+        theirs.append(float(loss.detach()))
+    net.eval()
+    unseen = drawn[-1][0]
+    with torch.no_grad():
+        expected = net(*map(torch.from_numpy, unseen)).numpy()
+    outputs = float(np.abs(engine.evaluate(unseen) - expected).max() / max(1.0, np.abs(expected).max()))
+    gaps = np.abs(np.array(ours) - theirs)
+    apart = next((step + 1 for step, gap in enumerate(gaps) if not gap <= APART), None)
+    parts = tuple(float(gaps[: min(end, steps)].max()) for end in (1, 10, steps))
+    return Result(name, settings.optimiser, theirs[0], theirs[-1], (parts[0], parts[1], parts[2]), apart, outputs)
+
+
+def row(result: Result) -> str:
+    worst = " | ".join(f"{each:.1e}" for each in result.worst)
+    apart = "-" if result.apart is None else str(result.apart)
+    return (
+        f"| {result.family} | {result.optimiser} | {result.first:.3f} | {result.last:.3f} | {worst} | {apart} | "
+        f"{result.outputs:.1e} |"
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--steps", type=int, default=100)
+    parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--only", nargs="+", choices=list(FAMILIES), default=list(FAMILIES), metavar="FAMILY")
+    parser.add_argument("--adamw", nargs="*", choices=list(FAMILIES), metavar="FAMILY", help="these by AdamW too")
+    parser.add_argument("--out", type=Path, help="write the table as markdown")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    rows, refused = [], []
+    asked = [(name, SGD) for name in options.only] + [(name, ADAMW) for name in options.adamw or []]
+    for name, settings in asked:
+        try:
+            found = compared(name, replace(settings), options.steps, options.batch)
+        except (MnxError, GraphError) as error:
+            refused.append(f"- {name}: {error}")
+            print(refused[-1], file=sys.stderr, flush=True)
+            continue
+        rows.append(found)
+        print(row(found), flush=True)
+    worst = max(rows, key=lambda result: result.worst[2])
+    text = "\n".join(
+        [
+            "# A hundred steps beside torch",
+            "",
+            "    " + " ".join(["python", *sys.argv]),
+            "",
+            f"{platform.machine()}, onnxruntime-training {onnxruntime.__version__}, torch {torch.__version__}, Python "
+            f"{platform.python_version()}; one thread, batch {options.batch}, {options.steps} steps.",
+            "",
+            "| family | optimiser | first loss | last loss | worst difference, 1 step | 10 steps | all | steps apart | "
+            "outputs after |",
+            "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
+            *map(row, rows),
+            "",
+            f"{len(rows)} trainings; losses differ by at most {worst.worst[2]:.1e} ({worst.family}), outputs by "
+            f"{max(result.outputs for result in rows):.1e}.",
+            *(["", "Not trained:", "", *refused] if refused else []),
+        ]
+    )
+    if options.out:
+        write_text(options.out, text + "\n")
+    else:
+        print(text)
+
+
+if __name__ == "__main__":
+    main()
