@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 
+import numpy as np
+
 from mnx.curves import Curves
 from mnx.errors import MnxError
 from mnx.graphs import onnx_file
@@ -75,7 +77,8 @@ def _jobs(session: Session, stage: str, waiting: Mapping[str, int]) -> int:
     steps = len(waiting) * recipe.epochs * -(-examples // recipe.batch)
     work = FORWARD_AND_BACKWARD * sum(waiting.values()) * recipe.epochs * examples
     parts = (session.dataset.train, session.dataset.validation, session.dataset.test)
-    each = process_bytes(largest, recipe.batch, sum(array.nbytes for part in parts for array in part.raw))
+    arrays = [array for part in parts for array in part.raw if not isinstance(array, np.memmap)]
+    each = process_bytes(largest, recipe.batch, sum(array.nbytes for array in arrays))
     return jobs_at_once(len(waiting), threads, each, steps, work, session.device)
 
 
