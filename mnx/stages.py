@@ -95,8 +95,12 @@ def _in_turn(session: Session, stage: str, waiting: Mapping[str, int], jobs: int
 
 
 def _refuse(stage: str, failed: Mapping[str, Failure]) -> None:
+    """Raise what networks failed of: the system's errors as they are, since they are everybody's."""
     errors: Sequence[Failure] = list(failed.values())
-    if len(failed) == 1 and (not isinstance(errors[0], MnxError) or next(iter(failed)) in str(errors[0])):
+    for error in errors:
+        if isinstance(error, OSError | MemoryError):
+            raise error
+    if len(failed) == 1 and next(iter(failed)) in str(errors[0]):
         raise errors[0]
     told = "; ".join(f"{name}: {error}" for name, error in failed.items())
     raise MnxError(f"training {stage} failed: {told}") from errors[0]
