@@ -19,7 +19,7 @@ from mnx.graphs.shapes import shapes
 MEMORY_SHARE: Final = 0.7
 """Of the memory that is free, what trainings may take together."""
 
-PROCESS_BYTES: Final = 250e6
+PROCESS_BYTES: Final = 300e6
 """What a process takes that trains nothing yet: Python, NumPy, ONNX Runtime."""
 
 START_SECONDS: Final = 2.0

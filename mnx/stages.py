@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 
+import numpy as np
+
 from mnx.curves import Curves
 from mnx.errors import MnxError
 from mnx.graphs import onnx_file
@@ -75,7 +77,8 @@ def _jobs(session: Session, stage: str, waiting: Mapping[str, int]) -> int:
     steps = len(waiting) * recipe.epochs * -(-examples // recipe.batch)
     work = FORWARD_AND_BACKWARD * sum(waiting.values()) * recipe.epochs * examples
     parts = (session.dataset.train, session.dataset.validation, session.dataset.test)
-    each = process_bytes(largest, recipe.batch, sum(array.nbytes for part in parts for array in part.raw))
+    arrays = [array for part in parts for array in part.raw if not isinstance(array, np.memmap)]
+    each = process_bytes(largest, recipe.batch, sum(array.nbytes for array in arrays))
     return jobs_at_once(len(waiting), threads, each, steps, work, session.device)
 
 
@@ -92,8 +95,12 @@ def _in_turn(session: Session, stage: str, waiting: Mapping[str, int], jobs: int
 
 
 def _refuse(stage: str, failed: Mapping[str, Failure]) -> None:
+    """Raise what networks failed of: the system's errors as they are, since they are everybody's."""
     errors: Sequence[Failure] = list(failed.values())
-    if len(failed) == 1 and (not isinstance(errors[0], MnxError) or next(iter(failed)) in str(errors[0])):
+    for error in errors:
+        if isinstance(error, OSError | MemoryError):
+            raise error
+    if len(failed) == 1 and next(iter(failed)) in str(errors[0]):
         raise errors[0]
     told = "; ".join(f"{name}: {error}" for name, error in failed.items())
     raise MnxError(f"training {stage} failed: {told}") from errors[0]

@@ -235,7 +235,7 @@ def _listen(line: Connection, orders: queue.SimpleQueue[tuple[Any, ...]], stops:
 
 def _opened(order: Session, events: Events) -> Session:
     """The parent's call, with data of this process's own."""
-    found = open_session(order.run, events, order.spec, order.train_limit, order.recipe)
+    found = open_session(order.run, Events(), order.spec, order.train_limit, order.recipe)
     return replace(order, data=found.data, events=events)
 
 
