@@ -286,7 +286,7 @@ SOFTMAXES = {
     "space": form(x(4, 3, 2), axis=2),
     "channels from the end": form(x(4, 6), axis=-2),
 }
-COMPARED = {"alike": form(x(4, 6), x(4, 6)), "a number": form(x(4, 6), s(0.1))}
+COMPARED = {"alike": form(x(4, 6), x(4, 6)), "a number": form(a(4, 6), s(0.1))}
 
 FORMS: Mapping[str, Mapping[str, Form]] = {
     "Abs": PLAIN,

@@ -32,8 +32,9 @@ def test_every_op_with_a_rule_has_a_row() -> None:
 def floats_of(op: str, form: Form, model: Model) -> list[str]:
     """What gradients are taken by: inputs of floats, and weights; running statistics are not trained."""
     constant = {f"in{index}" for index, each in enumerate(form.inputs) if each and each.constant is not None}
-    values = {**{port.name: port.dtype for port in model.inputs}, **{n: a.dtype for n, a in model.weights.items()}}
-    names = [name for name, dtype in values.items() if dtype == np.float32 and name not in constant]
+    dtypes = {port.name: np.dtype(port.dtype) for port in model.inputs}
+    dtypes |= {name: array.dtype for name, array in model.weights.items()}
+    names = [name for name, dtype in dtypes.items() if dtype == np.float32 and name not in constant]
     return names[:3] if op == "BatchNormalization" else names
 
 
