@@ -31,6 +31,7 @@ from mnx.data.batches import batches
 from mnx.data.dataset import Dataset
 from mnx.events import Events
 from mnx.graphs.growth.hatch import hatch
+from mnx.graphs.interface import Interface
 from mnx.graphs.model import Model, Port
 from mnx.graphs.run import run
 from mnx.graphs.verify import difference
@@ -101,15 +102,15 @@ def inserted_norms(model: Model) -> list[str]:
 
 
 def load(spec: str, seed: int) -> Dataset:
-    port = Port("input", "float32", SHAPE)
-    return dataset.load(spec, port, CLASSES, seed, validation=VALIDATION, train_limit=EXAMPLES)
+    members = Interface((Port("input", "float32", SHAPE),), CLASSES)
+    return dataset.load(spec, members, seed, validation=VALIDATION, train_limit=EXAMPLES)
 
 
 def trained_mother(spec: str, epochs: int, family: str, seed: int) -> Model:
     model = network(family, 0, seed)
-    recipe = Recipe(epochs=epochs, mother_patience=epochs)
+    recipe = Recipe(epochs=epochs, patience=epochs, anneal=0)
     with tempfile.TemporaryDirectory() as folder:
-        job = Job("mothers", "mother", model, Path(folder), seed, fresh=True, anneal=False)
+        job = Job("mothers", "mother", model, Path(folder), seed)
         return train(job, load(spec, seed), recipe, partial(engine, "ort", "cpu", 1), Events()).model
 
 

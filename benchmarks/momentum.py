@@ -77,7 +77,7 @@ def pair(options: argparse.Namespace, seed: int, folder: Path) -> tuple[tuple[Ro
         files.append(folder / "members" / f"{model.name}.onnx")
         onnx_file.write(model, files[-1])
     epochs = str(options.mother_epochs)
-    settings = {"epochs": epochs, "mother_patience": epochs, "grace": epochs}
+    settings = {"epochs": epochs, "patience": epochs, "grace": epochs}
     session = begin(
         files,
         RunFolder(folder / "run"),
@@ -91,7 +91,9 @@ def pair(options: argparse.Namespace, seed: int, folder: Path) -> tuple[tuple[Ro
     )
     train_mothers(session)
     hatch_members(session, hatching=Hatching(split=options.split))
-    recipe = replace(session.recipe, epochs=options.epochs, patience=options.epochs, anneal=options.epochs // 2)
+    recipe = replace(
+        session.recipe.of("members"), epochs=options.epochs, patience=options.epochs, anneal=options.epochs // 2
+    )
     session = replace(session, recipe=recipe)
     return tuple(measured(session, folder / name, carry) for name, carry in (("carried", True), ("none", False)))
 

@@ -23,8 +23,9 @@ from mnx.workspace import RunFolder
 def command(run: Path, as_json: bool, quiet: bool) -> None:
     """Write one ensemble graph of all trained members.
 
-    It takes the members' input and gives the average of their probabilities. Its metadata say under mnx.scaling how
-    raw data become that input.
+    It takes the members' inputs and gives the average of their probabilities, or of the numbers that they predict. Its
+    metadata say under mnx.scaling how raw data become the input (mnx.scaling.NAME for each of several), under mnx.task
+    what is predicted.
 
     \b
     Example:

@@ -97,7 +97,7 @@ def command(
     }
     untrained = _untrained(proposal)
     document["untrainable"] = untrained
-    parts = [*plan_parts(plan), *forecast_parts(expected, advise=_shared(plan)), *_trouble(plan, untrained)]
+    parts = [*plan_parts(plan), *forecast_parts(expected, advise=_shared(plan)), *_trouble(untrained)]
     show(document, as_json, *parts, f"next: {following}")
 
 
@@ -107,14 +107,12 @@ def _untrained(proposal: Proposal) -> dict[str, str]:
     return {name: ops for name, ops in found.items() if ops}
 
 
-def _trouble(plan: Plan, untrained: Mapping[str, str]) -> Iterator[Part]:
+def _trouble(untrained: Mapping[str, str]) -> Iterator[Part]:
     """What will stop training after the plan is made."""
     if untrained:
         name, ops = next(iter(untrained.items()))
         others = f", and {counted(len(untrained) - 1, 'other member')}" if len(untrained) > 1 else ""
         yield f"mnx cannot train {name}{others} yet: {ops}"
-    if len(plan.inputs) > 1:
-        yield f"mnx cannot train networks of {len(plan.inputs)} inputs yet"
 
 
 def _real(proposal: Proposal, folder: RunFolder, force: bool) -> str:

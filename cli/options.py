@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import wraps
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import click
 
@@ -14,6 +15,7 @@ from mnx.graphs.growth.perturb import LAYERS, Perturbation
 from mnx.graphs.trees.counting import COUNTS
 from mnx.hatching import Hatching
 from mnx.pipeline import DEFAULT_RUN
+from mnx.train.recipe_files import names
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -70,7 +72,7 @@ def data_options(function: F) -> F:
         click.option(
             "--data",
             metavar="DATA",
-            help="digits, a .npz file, or a folder: MNIST's files, CIFAR's binary files, or images by class.  "
+            help="digits, a .npz file, or a folder: .npy files, MNIST's files, CIFAR's binary files, images by class.  "
             "[default: what the run was trained with]",
         ),
         click.option("--train-limit", type=click.IntRange(min=2), metavar="N", help="Use at most N training examples."),
@@ -78,8 +80,31 @@ def data_options(function: F) -> F:
 
 
 def training_options(function: F) -> F:
-    """--epochs, --set, --fresh-momentum, --device, --threads."""
+    """--recipe, --set, --epochs, --seconds, --flops, --fresh-momentum, --device, --threads, --jobs, --tensorboard.
+
+    What concerns the recipe reaches the command as `recipe`, keys and texts, and `source`, a name or a file.
+    """
+
+    @wraps(function)
+    def collected(
+        *arguments: Any,
+        settings: Sequence[str],
+        epochs: int | None,
+        seconds: float | None,
+        flops: float | None,
+        fresh_momentum: bool,
+        **others: Any,
+    ) -> Any:
+        budgets = {"epochs": epochs, "seconds": seconds, "multiply_adds": flops}
+        return function(*arguments, recipe=recipe_settings(settings, budgets, fresh_momentum), **others)
+
     return _all(
+        click.option(
+            "--recipe",
+            "source",
+            metavar="NAME|FILE.toml",
+            help=f"How to train: {', '.join(names())}, or a file; 'mnx recipe NAME' prints one.  [default: default]",
+        ),
         click.option(
             "--epochs",
             type=click.IntRange(min=1),
@@ -87,11 +112,24 @@ def training_options(function: F) -> F:
             help="At most so many epochs a network; as --set epochs=N.",
         ),
         click.option(
+            "--seconds",
+            type=click.FloatRange(min=0, min_open=True),
+            metavar="S",
+            help="At most so much time a network, as whole epochs at its pace; as --set seconds=S.",
+        ),
+        click.option(
+            "--flops",
+            type=click.FloatRange(min=0, min_open=True),
+            metavar="N",
+            help="At most so many multiply-adds a network, as whole epochs; as --set multiply_adds=N.",
+        ),
+        click.option(
             "--set",
             "settings",
             multiple=True,
             metavar="KEY=VALUE",
-            help="Set a key of the recipe (lr, batch, patience, anneal, weight_decay, ...); may be repeated.",
+            help="Set a key of the recipe (lr, batch, patience, mirror, ...), or that of one stage (members.lr); may "
+            "be repeated. 'mnx recipe --keys' lists them.",
         ),
         click.option(
             "--fresh-momentum",
@@ -103,9 +141,26 @@ def training_options(function: F) -> F:
             "--device", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True, help="Where to train."
         ),
         click.option(
-            "--threads", type=click.IntRange(min=1), metavar="N", help="Threads of the CPU.  [default: one a core]"
+            "--threads",
+            type=click.IntRange(min=1),
+            metavar="N",
+            help="Threads of the CPU for each network; kept with the run, since another number may change last bits.  "
+            "[default: the cores, shared out among the networks of a stage]",
         ),
-    )(function)
+        click.option(
+            "--jobs",
+            type=click.IntRange(min=1),
+            metavar="N",
+            help="Train so many networks at once, each in its own process; results are the same with any number.  "
+            "[default: as many as cores and memory take, where that pays]",
+        ),
+        click.option(
+            "--tensorboard",
+            "curves",
+            is_flag=True,
+            help="Write curves for TensorBoard into the folder tensorboard of the run.",
+        ),
+    )(cast(F, collected))
 
 
 def style_options(function: F) -> F:
@@ -194,14 +249,16 @@ def quiet_option(function: F) -> F:
     return click.option("-q", "--quiet", is_flag=True, help="Show no progress.")(function)
 
 
-def recipe_settings(settings: Sequence[str], epochs: int | None, fresh_momentum: bool = False) -> dict[str, str]:
-    """What --set, --epochs and --fresh-momentum say, as the recipe's keys and texts.
+def recipe_settings(
+    settings: Sequence[str], budgets: Mapping[str, float | None], fresh_momentum: bool = False
+) -> dict[str, str]:
+    """What --set, the options for budgets and --fresh-momentum say, as the recipe's keys and texts.
 
     Raises:
         click.UsageError: a setting is not KEY=VALUE, or a key is given twice.
     """
     found: dict[str, str] = {}
-    given = [*settings, *([f"epochs={epochs}"] if epochs is not None else [])]
+    given = [*settings, *(f"{key}={value}" for key, value in budgets.items() if value is not None)]
     given += ["carry=false"] if fresh_momentum else []
     for text in given:
         key, equals, value = text.partition("=")

@@ -164,6 +164,11 @@ def small(value: float) -> str:
     return f"{value:.1e}" if value else "0"
 
 
+def score_name(task: str) -> str:
+    """What people call the score that decides a task."""
+    return "R2" if task == "numbers" else "accuracy"
+
+
 def percent(share: float, digits: int = 1) -> str:
     """0.9634 as '96.3 %'."""
     return f"{100 * share:.{digits}f} %"

@@ -6,18 +6,17 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Final
 
 import click
-from rich.console import Console
+from rich.console import Console, RenderableType
+from rich.live import Live
 from rich.markup import escape
-from rich.progress import BarColumn, Progress, TaskID, TextColumn
+from rich.text import Text
 
-from mnx.cli.output import counted, number, percent, seconds, small
+from mnx.board import AT_WORK, WAITING, Board
+from mnx.cli.board import board_table, other_bar
+from mnx.cli.output import counted, number, percent, score_name, seconds, small
 from mnx.events import Event, Events
-
-EVERY: Final = 0.1
-"""Seconds between two looks at the steps of training, which come by the thousand."""
 
 
 @contextmanager
@@ -41,10 +40,10 @@ def print_line(event: Event) -> None:
 
 def epoch_line(event: Event) -> str:
     """What one epoch gave."""
+    score = f"{score_name(event['task'])} {percent(event['train_score'])}"
     return (
-        f"{event['stage']} {event['network']}: epoch {event['epoch']}, loss {event['loss']:.4f}, "
-        f"accuracy {percent(event['train_score'])}, validation {percent(event['validation_score'])}, "
-        f"{seconds(event['seconds'])}"
+        f"{event['stage']} {event['network']}: epoch {event['epoch']}, loss {event['loss']:.4f}, {score}, "
+        f"validation {percent(event['validation_score'])}, {seconds(event['seconds'])}"
     )
 
 
@@ -61,6 +60,13 @@ def finished_line(event: Event) -> str:
                 f"{event['stage']} {event['network']}: trained, {counted(event['epochs'], 'epoch')}, "
                 f"validation {percent(event['validation_score'])}, {seconds(event['seconds'])}"
             )
+        case "failed" if event["finishing"]:
+            finishing = ", ".join(event["finishing"])
+            return (
+                f"{event['stage']} {event['network']}: failed, {event['reason']}; {finishing}: to the end of an epoch"
+            )
+        case "diverged":
+            return f"{event['stage']} {event['network']}: {event['reason']}; tried again with lr {event['lr']:.3g}"
         case "left in float32":
             return f"{event['stage']} {event['network']}: not written in its own float type, {event['reason']}"
         case "hatched":
@@ -72,64 +78,38 @@ def finished_line(event: Event) -> str:
 
 
 class Bar:
-    """A bar for the network that is being trained, above it a line for everything that is finished."""
+    """The networks in training, or a bar for what else is going on; above it a line for everything that is finished."""
 
     def __init__(self, console: Console | None = None) -> None:
-        self._progress = Progress(
-            TextColumn("{task.description}", markup=False),
-            BarColumn(bar_width=10),
-            TextColumn("{task.fields[state]}", markup=False),
-            console=console or Console(stderr=True, highlight=False),
-            transient=True,
-        )
-        self._task: TaskID | None = None
-        self._limit = 1
-        self._begun: tuple[float, float] | None = None
-        self._shown = 0.0
+        self._console = console or Console(stderr=True, highlight=False)
+        self._board, self._other = Board(), ("", 0, 1)
+        self._live = Live(console=self._console, get_renderable=self.shown, refresh_per_second=4, transient=True)
 
     def __enter__(self) -> Bar:
-        self._progress.start()
+        self._live.start()
         return self
 
     def __exit__(self, *error: object) -> None:
-        self._progress.stop()
+        self._live.stop()
 
     def __call__(self, event: Event) -> None:
         """Show an event."""
         match event["event"]:
-            case "start":
-                self._limit, self._begun = event["limit"], None
-                place = f"{event['stage']} {event['network']} ({event['number']}/{event['total']})"
-                self._open(place, event["limit"], "preparing")
-            case "step":
-                self._step(event)
+            case "start" | "stage" | "stopped":
+                self._other = ("", 0, 1)
             case "read" | "hatch" | "score" | "verify" as kind:
-                self._open(f"{kind} {event['network']}", event["total"], "", event["done"] - 1)
+                self._other = (f"{kind} {event['network']}", event["done"] - 1, event["total"])
+        self._board.hear(event, time.time())
         line = finished_line(event)
         if line:
-            self._progress.console.print(f"[green]✓[/green] {escape(line)}", highlight=False)
+            mark = "[red]✗[/red]" if event["event"] in ("failed", "diverged") else "[green]✓[/green]"
+            self._console.print(f"{mark} {escape(line)}", highlight=False)
 
-    def _open(self, description: str, total: int, state: str, done: int = 0) -> None:
-        if self._task is not None:
-            self._progress.remove_task(self._task)
-        self._task = self._progress.add_task(description, total=total, completed=done, state=state)
-
-    def _step(self, event: Event) -> None:
-        now = time.monotonic()
-        position = event["epoch"] - 1 + event["step"] / event["steps"]
-        self._begun = self._begun or (now, position)
-        if self._task is None or now - self._shown < EVERY:
-            return
-        self._shown = now
-        self._progress.update(self._task, completed=position, state=self._state(event, now, position))
-
-    def _state(self, event: Event, now: float, position: float) -> str:
-        start, first = self._begun or (now, position)
-        left = (now - start) / (position - first) * (self._limit - position) if position > first else None
-        parts: dict[str, Any] = {
-            "epoch": f"{event['epoch']}/{self._limit}",
-            "loss": f"{event['loss']:.3f}",
-            "accuracy": percent(event["accuracy"]),
-        }
-        text = "  ".join(f"{name} {value}" for name, value in parts.items())
-        return text if left is None else f"{text}  < {seconds(left)} left"
+    def shown(self) -> RenderableType:
+        """What stands below the finished lines now."""
+        what, done, total = self._other
+        if what:
+            return other_bar(what, done, total, self._console.width)
+        if not self._board.count(*AT_WORK, WAITING):
+            return Text("")
+        return board_table(self._board, time.time(), self._console.width, self._console.height, finished=False)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from rich.text import Text
 
-from mnx.cli.output import Grid, Part, branch, grid, large, number, percent, seconds
+from mnx.cli.output import Grid, Part, branch, grid, large, number, percent, score_name, seconds
+from mnx.metrics import HEADLINES
 from mnx.workspace import RunFolder
 
 NAMES: Mapping[str, str] = {"independent": "from scratch"}
@@ -31,23 +32,41 @@ def report_parts(document: Mapping[str, Any], run: RunFolder) -> list[Part]:
     return [*parts, Text(f"ensemble: {run.ensemble_file}")]
 
 
+SHOWN: Mapping[str, tuple[str, Callable[[float], str]]] = {
+    "accuracy": ("accuracy", percent),
+    "nll": ("NLL", "{:.4f}".format),
+    "ece": ("ECE", "{:.4f}".format),
+    "average_precision": ("mean average\nprecision", percent),
+    "r2": ("R2", percent),
+    "rmse": ("RMSE", "{:.4g}".format),
+    "mae": ("MAE", "{:.4g}".format),
+}
+"""Score -> its header, and how it is written. The order is that of columns."""
+
+
+def score_cells(found: Mapping[str, Any]) -> dict[str, str]:
+    """Header -> cell of the scores that one network has."""
+    return {header: written(found[name]) for name, (header, written) in SHOWN.items() if name in found}
+
+
 def _networks(document: Mapping[str, Any]) -> Grid:
     """Every mother, and below her the members of her cluster by size."""
     compare, members = document["compare"], document["members"]["networks"]
     scratch = document[compare]["networks"] if compare else {}
+    key, called = HEADLINES[document["task"]], score_name(document["task"])
     headers = [
         "~network",
         ">parameters",
         ">from\nmother",
-        ">hatched\naccuracy",
-        ">trained\naccuracy",
+        f">hatched\n{called}",
+        f">trained\n{called}",
         ">epochs",
         ">time",
     ]
-    made = grid(*headers, *([">scratch\naccuracy", "?>epochs", "?>time"] if compare else []))
+    made = grid(*headers, *([f">scratch\n{called}", "?>epochs", "?>time"] if compare else []))
     for cluster, mother in document["mothers"]["networks"].items():
-        accuracy = percent(mother["accuracy"])
-        made.add(cluster, number(mother["parameters"]), "mother", "", accuracy, *_cost(mother), style="bold")
+        score = percent(mother[key])
+        made.add(cluster, number(mother["parameters"]), "mother", "", score, *_cost(mother), style="bold")
         inside = [name for name, member in members.items() if member["cluster"] == cluster]
         inside.sort(key=lambda name: (members[name]["parameters"], name))
         for name in inside:
@@ -56,10 +75,10 @@ def _networks(document: Mapping[str, Any]) -> Grid:
                 branch(name == inside[-1]) + name,
                 number(member["parameters"]),
                 percent(member["share"], 0),
-                percent(member["accuracy_at_start"]),
-                percent(member["accuracy"]),
+                percent(member[f"{key}_at_start"]),
+                percent(member[key]),
                 *_cost(member),
-                *([percent(scratch[name]["accuracy"]), *_cost(scratch[name])] if compare else []),
+                *([percent(scratch[name][key]), *_cost(scratch[name])] if compare else []),
             )
     return made
 
@@ -69,20 +88,21 @@ def _cost(network: Mapping[str, Any]) -> tuple[str, str]:
 
 
 def _ensembles(document: Mapping[str, Any]) -> Grid:
-    made = grid("ensemble", ">accuracy", ">NLL", "?>ECE", ">mean member", "?>disagreement", ">multiply-adds", ">time")
     rows = [("MotherNets", document["members"]["ensemble"], document["cost"])]
     if document["compare"]:
         other = document[document["compare"]]
         rows.append((NAMES[document["compare"]], other["ensemble"], other))
+    decisive, *others = score_cells(rows[0][1]["averaged"])
+    last = [f"?>{header}" for header in others[1:]]
+    headers = [f">{decisive}", f">{others[0]}", *last, ">mean member", "?>disagreement", ">multiply-adds", ">time"]
+    made = grid("ensemble", *headers)
+    differ = "{:.4g}".format if document["task"] == "numbers" else percent
     for name, ensemble, cost in rows:
-        averaged = ensemble["averaged"]
         made.add(
             name,
-            percent(averaged["accuracy"]),
-            f"{averaged['nll']:.4f}",
-            f"{averaged['ece']:.4f}",
+            *score_cells(ensemble["averaged"]).values(),
             percent(ensemble["mean_member"]),
-            percent(ensemble["disagreement"]),
+            differ(ensemble["disagreement"]),
             large(cost["multiply_adds"]),
             seconds(cost["seconds"]),
             style="bold" if name == "MotherNets" else "",

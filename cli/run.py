@@ -16,7 +16,6 @@ from mnx.cli.options import (
     members_argument,
     planning_options,
     quiet_option,
-    recipe_settings,
     run_option,
     training_options,
 )
@@ -55,11 +54,12 @@ def command(
     noise: float | None,
     perturb: str | None,
     perturb_layers: str | None,
-    epochs: int | None,
-    settings: tuple[str, ...],
-    fresh_momentum: bool,
+    recipe: dict[str, str],
+    source: str | None,
     device: str,
     threads: int | None,
+    jobs: int | None,
+    curves: bool,
     run: Path,
     force: bool,
     as_json: bool,
@@ -76,7 +76,7 @@ def command(
     """
     if tau is not None and clusters is not None:
         raise click.UsageError("--tau and --clusters exclude each other: give one")
-    folder, recipe = RunFolder(run), recipe_settings(settings, epochs, fresh_momentum)
+    folder = RunFolder(run)
     how = hatching(split, fresh, noise, perturb, perturb_layers)
     with progress(quiet) as events:
         session = begin(
@@ -94,6 +94,9 @@ def command(
             threads,
             compare,
             counted,
+            jobs,
+            curves,
+            source,
         )
         document = run_all(session, compare, how)
     originals = folder.originals("members", networks(session.plan, "members"))

@@ -10,9 +10,9 @@ import click
 
 from mnx.cli.errors import Command
 from mnx.cli.options import data_options, json_option, quiet_option, run_option, seed_option
-from mnx.cli.output import Grid, Part, grid, number, percent, show
+from mnx.cli.output import Grid, Part, grid, number, show
 from mnx.cli.progress import progress
-from mnx.cli.report import report_parts
+from mnx.cli.report import report_parts, score_cells
 from mnx.ensemble import score_models
 from mnx.pipeline import score_run
 from mnx.session import open_session
@@ -35,10 +35,11 @@ def command(
     as_json: bool,
     quiet: bool,
 ) -> None:
-    """Score a run's networks, or any ONNX classifiers, on test data.
+    """Score a run's networks, or any ONNX files, on test data.
 
     Without files: mothers, members and ensemble of the run. With files: each of them and the average of their
-    probabilities, with or without a run.
+    predictions, with or without a run. Classes are scored by accuracy, likelihood (NLL) and calibration (ECE), labels
+    by accuracy, NLL and mean average precision, numbers by R2, RMSE and MAE.
 
     \b
     Example:
@@ -63,17 +64,10 @@ def _file_parts(document: Mapping[str, Any]) -> list[Part]:
 
 
 def _table(document: Mapping[str, Any]) -> Grid:
-    made = grid("~model", ">accuracy", ">NLL", ">ECE")
     rows = dict(document["files"])
     if document["ensemble"]:
         rows["all, averaged"] = document["ensemble"]["averaged"]
+    made = grid("~model", *(f">{name}" for name in score_cells(next(iter(rows.values())))))
     for name, found in rows.items():
-        averaged = name == "all, averaged"
-        made.add(
-            name,
-            percent(found["accuracy"]),
-            f"{found['nll']:.4f}",
-            f"{found['ece']:.4f}",
-            style="bold" if averaged else "",
-        )
+        made.add(name, *score_cells(found).values(), style="bold" if name == "all, averaged" else "")
     return made

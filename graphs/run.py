@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import numpy as np
 from onnx.reference import ReferenceEvaluator
@@ -23,7 +23,13 @@ PRECISIONS = ("float32", "float64")
 """What `run` can compute in."""
 _FED = 1 << 26
 """From so many bytes on, weights are inputs of the session: no copy goes through a protobuf, which holds 2 GB."""
-_FLOATS: Final = {"tensor(float16)": np.float16, "tensor(double)": np.float64}
+_TYPES: Final = {
+    "tensor(float16)": np.float16,
+    "tensor(float)": np.float32,
+    "tensor(double)": np.float64,
+    "tensor(int32)": np.int32,
+    "tensor(int64)": np.int64,
+}
 Batch: TypeAlias = "Array | tuple[Array, ...]"
 """Examples: the array of a network's only input, or those of all its inputs in order; the batch is axis 0."""
 
@@ -91,15 +97,15 @@ def _fed(model: Model) -> dict[str, Array]:
     return {name: array for name, array in model.weights.items() if array.dtype.kind == "f" and array.nbytes >= LARGE}
 
 
-def run_file(path: Path, x: Array, batch: int = 256, loaded: bytes | None = None) -> Array:
+def run_file(path: Path, x: Batch | Iterable[Batch], batch: int = 256, loaded: bytes | None = None) -> Array:
     """The first output of an ONNX file for examples x (n, ...), as its user would run it.
 
     `batch` examples at a time; where the file was exported with a fixed batch, as many as it takes. Of inputs and
-    outputs in half or double precision the numbers are those of float32.
+    outputs in half or double precision the numbers are those of float32, of inputs in another integer type those of x.
 
     Args:
         path: the file.
-        x: the examples.
+        x: the examples: the array of the only input, those of all in order, or one such after the other.
         batch: how many at a time.
         loaded: the same network in place of the file, where the runtime cannot load that one; see
             `onnx_file.as_loaded`.
@@ -112,19 +118,28 @@ def run_file(path: Path, x: Array, batch: int = 256, loaded: bytes | None = None
     options.log_severity_level = _ERRORS_ONLY
     try:
         session = runtime.InferenceSession(loaded or str(path), options, providers=["CPUExecutionProvider"])
-        ports = session.get_inputs()
-        if len(ports) != 1:
-            raise GraphError(f"{path} has {len(ports)} inputs ({', '.join(port.name for port in ports)}), not one")
-        name, size = ports[0].name, ports[0].shape[0] if ports[0].shape else None
-        batch = size if isinstance(size, int) else batch
-        x = x.astype(_FLOATS.get(ports[0].type, x.dtype), copy=False)
-        starts = range(0, len(x), batch)
-        feeds = ({name: _filled(x[start : start + batch], size)} for start in starts)
-        parts = [np.atleast_1d(session.run(None, feed)[0]) for feed in feeds]
+        given = [x] if isinstance(x, np.ndarray | tuple) else x
+        outputs = np.concatenate([_outputs(session, path, arrays_of(each), batch) for each in given])
     except _refusals() as error:
         raise GraphError(f"onnxruntime {runtime.__version__} cannot run {path}: {one_line(error)}") from error
-    outputs = np.concatenate(parts)[: len(x)]
     return outputs.astype(np.float32, copy=False) if outputs.dtype.kind == "f" else outputs
+
+
+def _outputs(session: Any, path: Path, arrays: tuple[Array, ...], batch: int) -> Array:
+    ports = session.get_inputs()
+    if len(ports) != len(arrays):
+        found = f"{len(ports)} input{'s' if len(ports) != 1 else ''} ({', '.join(port.name for port in ports)})"
+        raise GraphError(f"{path} has {found}, not {len(arrays) if len(arrays) > 1 else 'one'}")
+    size = ports[0].shape[0] if ports[0].shape else None
+    batch = size if isinstance(size, int) else batch
+    parts = []
+    for start in range(0, len(arrays[0]), batch):
+        feed = {
+            port.name: _filled(array[start : start + batch], size).astype(_TYPES.get(port.type, array.dtype))
+            for port, array in zip(ports, arrays, strict=True)
+        }
+        parts.append(np.atleast_1d(session.run(None, feed)[0]))
+    return np.concatenate(parts)[: len(arrays[0])]
 
 
 def _filled(x: Array, size: object) -> Array:

@@ -4,39 +4,55 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from mnx.data import dataset
+from mnx.data.dataset import Part
+from mnx.data.task import Task
 from mnx.errors import MnxError
 from mnx.events import Events
 from mnx.graphs import onnx_file
+from mnx.graphs.interface import SIGMOID, SOFTMAX, Interface, head_of, interface
 from mnx.graphs.join import join
-from mnx.graphs.model import Array
+from mnx.graphs.model import Array, Model
 from mnx.graphs.proto import as_user_gives
-from mnx.graphs.run import Batch, arrays_of, run_file
-from mnx.metrics import Scores, disagreement, oracle_accuracy, scores, softmax
+from mnx.graphs.run import Batch, arrays_of, run, run_file
+from mnx.metrics import (
+    ACTIVATIONS,
+    Scores,
+    disagreement,
+    headline,
+    oracle_accuracy,
+    predictions,
+    scores,
+)
 from mnx.plan import Plan
 from mnx.session import Session, loaded, networks, settings
 from mnx.workspace import RunFolder, file_hash
 
+SCALING = "mnx.scaling"
+"""The key of an ensemble's metadata that says how raw data become its input; of several inputs `mnx.scaling.NAME`."""
+TASK = "mnx.task"
+"""The key that says what it predicts; what it gives are predictions already, not outputs to make them of."""
+
 
 @dataclass(frozen=True)
 class EnsembleScores:
-    """An ensemble of averaged probabilities beside its members."""
+    """An ensemble of averaged predictions beside its members, of whose score that decides `mean_member` is the mean."""
 
     averaged: Scores
     mean_member: float
     disagreement: float
-    oracle: float
+    oracle: float | None
 
 
 def combine(session: Session, stage: str = "members") -> Path:
-    """Write one ensemble graph of all trained members: shared input, averaged probabilities.
+    """Write one ensemble graph of all trained members: shared inputs, averaged predictions.
 
     A record beside it says of which trained members it is made; where it is made of these, nothing is done.
 
@@ -49,13 +65,23 @@ def combine(session: Session, stage: str = "members") -> Path:
     if is_combined(run, session.plan, stage):
         return target
     known = settings(run)
-    metadata = {"mnx.scaling": json.dumps(known["scaling"])} if known else {}
     models = [loaded(session, stage, member.name) for member in session.plan.members]
-    onnx_file.write(join(models, "ensemble", metadata), target)
+    task = known.get("task", "classes")
+    activation = ACTIVATIONS[task]
+    onnx_file.write(join(models, "ensemble", _metadata(session.plan, known, task), activation), target)
     record = {"members": _hashes(run, session.plan, stage), "ensemble": file_hash(target)}
     run.write_json(target.with_suffix(".json"), record)
     session.events.record("combined", stage=stage, members=len(models), file=str(target))
     return target
+
+
+def _metadata(plan: Plan, known: Mapping[str, Any], task: str) -> dict[str, str]:
+    """What users of the ensemble need: what it predicts, and how raw data become its input, or each of several."""
+    if not known:
+        return {}
+    texts = [json.dumps(scaling) for scaling in known["scalings"]]
+    keys = [f"{SCALING}.{port.name}" for port in plan.interface.inputs] if len(texts) > 1 else [SCALING]
+    return {TASK: task, **dict(zip(keys, texts, strict=True))}
 
 
 def ensemble_file(run: RunFolder, stage: str = "members") -> Path:
@@ -87,51 +113,71 @@ def require_trained(session: Session, stage: str) -> None:
         raise MnxError(f"not trained yet: {', '.join(missing)}; run 'mnx train -o {session.run.path}'")
 
 
-def probabilities(path: Path, x: Array, loaded: bytes | None = None) -> Array:
-    """What a classifier's file says of examples: its outputs if they are probabilities, else their softmax.
+def predicted_by(path: Path, model: Model, x: Batch | Iterable[Batch], task: str = "classes") -> Array:
+    """What a network's file says of examples, in float64: probabilities, or numbers.
+
+    Outputs that are probabilities already stay as they are: rows of shares, the outputs of a Sigmoid, and those of an
+    ensemble. Where the file's first output is something else (labels, one probability of two) the body's is asked.
 
     Args:
-        path: an ONNX file with one output (n, classes).
-        x: examples (n, *input shape).
-        loaded: see `run_file`.
+        path: an ONNX file.
+        model: the same network as it was read.
+        x: examples as the body takes them: the array of its only input, those of all, or one such after the other.
+        task: what it predicts.
 
     Raises:
         GraphError: the file cannot be run on these inputs.
-        MnxError: its output is not one row a example.
+        MnxError: its output is not one row an example.
     """
-    outputs = run_file(path, x, loaded=loaded)
-    if outputs.ndim != 2 or len(outputs) != len(x):
-        raise MnxError(f"{path} gives an output of shape {outputs.shape} for {len(x)} examples, not (n, classes)")
-    normal = np.all(outputs >= 0) and np.allclose(outputs.sum(axis=1), 1, atol=1e-3)
-    return outputs.astype(np.float64) if normal else softmax(outputs)
+    given = [x] if isinstance(x, np.ndarray | tuple) else list(x)
+    outputs = run_file(path, (_as_given(model, each) for each in given), loaded=onnx_file.as_loaded(model))
+    count, shape = sum(len(arrays_of(each)[0]) for each in given), model.outputs[0].shape
+    if model.head and (outputs.dtype.kind != "f" or outputs.shape != (count, *shape)):
+        return predictions(task, np.concatenate([run(model, each)[model.outputs[0].name] for each in given]))
+    if outputs.ndim != 2 or len(outputs) != count:
+        raise MnxError(f"{path} gives an output of shape {outputs.shape} for {count} examples, not (n, classes)")
+    if ACTIVATIONS[task] == SOFTMAX:
+        done = bool(np.all(outputs >= 0) and np.allclose(outputs.sum(axis=1), 1, atol=1e-3))
+    else:
+        done = TASK in model.metadata or head_of(model) == SIGMOID
+    return outputs.astype(np.float64) if done else predictions(task, outputs)
 
 
-def score_files(
-    files: Mapping[str, Path], x: Batch, y: Array, classes: int, events: Events
-) -> dict[str, tuple[Scores, Array]]:
-    """Scores and probabilities of each file on examples x (n, *input) with classes y (n,); `events` hear of each.
+def score_files(files: Mapping[str, Path], part: Part, task: Task, events: Events) -> dict[str, tuple[Scores, Array]]:
+    """Scores and predictions of each file on examples; `events` hear of each.
 
-    x is in the layout of the canonical models (channels first); a file gets it in its own.
+    Examples are in the layout of the canonical models (channels first); a file gets them in its own.
 
     Raises:
-        MnxError: a file tells another number of classes apart.
+        MnxError: a file takes other inputs, or gives another number of outputs.
     """
     found = {}
     for done, (name, path) in enumerate(files.items(), start=1):
         events.tick("score", network=name, done=done, total=len(files))
         model = onnx_file.read(path)
-        predicted = probabilities(path, as_user_gives(model, arrays_of(x)[0]), onnx_file.as_loaded(model))
-        if predicted.shape[1] != classes:
-            raise MnxError(f"{path} tells {predicted.shape[1]} classes apart, the data have {classes}")
-        found[name] = (scores(predicted, y), predicted)
+        if len(model.inputs) != len(part.raw):
+            raise MnxError(f"{path} takes {len(model.inputs)} inputs, the data have {len(part.raw)}")
+        predicted = predicted_by(path, model, part.batches(), task.kind)
+        if predicted.shape[1] != task.width:
+            if ACTIVATIONS[task.kind] == SOFTMAX:
+                raise MnxError(f"{path} tells {predicted.shape[1]} classes apart, the data have {task.width}")
+            raise MnxError(f"{path} gives {predicted.shape[1]} outputs, the data have {task.width} {task.kind}")
+        found[name] = (scores(predicted, part.y, task.kind), predicted)
     return found
 
 
-def ensemble_scores(members: Sequence[Array], y: Array) -> EnsembleScores:
-    """Scores of the averaged probabilities of members, and how the members relate."""
-    each = [float((member.argmax(axis=1) == y).mean()) for member in members]
-    averaged = scores(np.mean(members, axis=0), y)
-    return EnsembleScores(averaged, float(np.mean(each)), disagreement(members), oracle_accuracy(members, y))
+def ensemble_scores(members: Sequence[Array], y: Array, task: str = "classes") -> EnsembleScores:
+    """Scores of the averaged predictions of members, and how the members relate."""
+    each = [headline(scores(member, y, task))[1] for member in members]
+    averaged = scores(np.mean(members, axis=0), y, task)
+    oracle = oracle_accuracy(members, y, task)
+    return EnsembleScores(averaged, float(np.mean(each)), disagreement(members, task), oracle)
+
+
+def _as_given(model: Model, x: Batch) -> Batch:
+    """Examples as the model's users give them."""
+    made = tuple(as_user_gives(model, array, place) for place, array in enumerate(arrays_of(x)))
+    return made if len(made) > 1 else made[0]
 
 
 def score_models(
@@ -142,10 +188,10 @@ def score_models(
     seed: int | None = None,
     run: RunFolder | None = None,
 ) -> dict[str, Any]:
-    """Test scores of classifiers in files, and of the average of their probabilities where there are several.
+    """Test scores of networks in files, and of the average of their predictions where there are several.
 
     Args:
-        paths: ONNX files with one input and equal classes; the first one's input says how the data are laid out.
+        paths: ONNX files with equal inputs and outputs; the first one's inputs say how the data are laid out.
         events: whose listeners hear of each file.
         data: a data set's name or path; None for what `run` was trained with.
         train_limit: at most so many training examples, which decide the scaling.
@@ -163,18 +209,24 @@ def score_models(
         raise MnxError("no data: say --data digits, or the path of a .npz file or a folder of images")
     limit = train_limit if train_limit is not None else known.get("train_limit")
     first = onnx_file.read(paths[0])
-    if len(first.inputs) != 1 or len(first.outputs[0].shape) != 1:
-        raise MnxError(f"{paths[0]} is no classifier of one input and an output (batch, classes)")
     chosen = seed if seed is not None else plan.seed if plan is not None else 0
-    test = dataset.load(spec, first.inputs[0], first.outputs[0].shape[0], chosen, train_limit=limit)
-    found = score_files({str(path): path for path in paths}, test.test.x(), test.test.y, test.classes, events)
-    together = ensemble_scores([predicted for _, predicted in found.values()], test.test.y)
+    test = dataset.load(spec, _taking(first), chosen, train_limit=limit)
+    found = score_files({str(path): path for path in paths}, test.test, test.task, events)
+    together = ensemble_scores([predicted for _, predicted in found.values()], test.test.y, test.kind)
     return {
         "data": test.name,
+        "task": test.kind,
         "test_examples": len(test.test.y),
         "files": {name: dataclasses.asdict(each) for name, (each, _) in found.items()},
         "ensemble": dataclasses.asdict(together) if len(found) > 1 else None,
     }
+
+
+def _taking(model: Model) -> Interface:
+    """What a network takes and gives; of an ensemble of ours the head is that of its members."""
+    found = interface([model])
+    task = model.metadata.get(TASK, "")
+    return replace(found, head=ACTIVATIONS[task]) if task in ACTIVATIONS else found
 
 
 def score_stage(session: Session, stage: str, start: bool = True) -> dict[str, Any]:
@@ -186,15 +238,15 @@ def score_stage(session: Session, stage: str, start: bool = True) -> dict[str, A
     require_trained(session, stage)
     data, run = session.dataset, session.run
     names = [member.name for member in session.plan.members]
-    test = data.test.x(), data.test.y, data.classes, session.events
+    test = data.test, data.task, session.events
     trained = score_files({name: run.trained_file(stage, name) for name in names}, *test)
     begun = score_files({name: run.start_file(stage, name) for name in names}, *test) if start else {}
-    together = ensemble_scores([predicted for _, predicted in trained.values()], data.test.y)
+    together = ensemble_scores([predicted for _, predicted in trained.values()], data.test.y, data.kind)
     return {
         "networks": {
             name: {
                 **dataclasses.asdict(found),
-                **({"accuracy_at_start": begun[name][0].accuracy} if start else {}),
+                **(_at_start(begun[name][0]) if start else {}),
                 **cost(session, stage, name),
             }
             for name, (found, _) in trained.items()
@@ -202,6 +254,11 @@ def score_stage(session: Session, stage: str, start: bool = True) -> dict[str, A
         "ensemble": dataclasses.asdict(together),
         **total_cost(session, stage, names),
     }
+
+
+def _at_start(found: Scores) -> dict[str, float]:
+    name, value = headline(found)
+    return {f"{name}_at_start": value}
 
 
 def score_mothers(session: Session) -> dict[str, Any]:
@@ -213,7 +270,7 @@ def score_mothers(session: Session) -> dict[str, Any]:
     require_trained(session, "mothers")
     data, run = session.dataset, session.run
     files = {cluster.name: run.trained_file("mothers", cluster.name) for cluster in session.plan.clusters}
-    found = score_files(files, data.test.x(), data.test.y, data.classes, session.events)
+    found = score_files(files, data.test, data.task, session.events)
     return {
         "networks": {
             name: {**dataclasses.asdict(score), **cost(session, "mothers", name)} for name, (score, _) in found.items()

@@ -24,18 +24,25 @@ class Events:
         """The same listeners, writing to another file."""
         return Events(path, self._listeners)
 
+    def beside(self, *listeners: Listener) -> Events:
+        """The same file, and further listeners, which hear an event first."""
+        return Events(self._path, (*listeners, *self._listeners))
+
     def record(self, kind: str, **fields: Any) -> None:
         """Append one line and show it. A line is written in one go, so that a kill tears at most the last."""
-        event = {"time": round(time.time(), 3), "event": kind, **fields}
-        if self._path is not None:
+        self.relay({"time": round(time.time(), 3), "event": kind, **fields})
+
+    def tick(self, kind: str, **fields: Any) -> None:
+        """Show an event without writing it."""
+        self.relay({"event": kind, **fields})
+
+    def relay(self, event: Event) -> None:
+        """Write and show an event of another process as if it were one's own; without a time it was a tick."""
+        if self._path is not None and "time" in event:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             with self._path.open("ab") as file:
                 file.write(_missing_newline(self._path) + json.dumps(event).encode() + b"\n")
         self._show(event)
-
-    def tick(self, kind: str, **fields: Any) -> None:
-        """Show an event without writing it."""
-        self._show({"event": kind, **fields})
 
     def _show(self, event: Event) -> None:
         for listener in self._listeners:

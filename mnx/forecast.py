@@ -19,6 +19,7 @@ from mnx.cluster import Cluster
 from mnx.data import dataset
 from mnx.plan import Plan
 from mnx.session import FORWARD_AND_BACKWARD
+from mnx.train.recipe import Recipe
 from mnx.workspace import RunFolder
 
 
@@ -141,6 +142,12 @@ def forecast(
     return Forecast(assumed, examples, rate, prices(assumed), least, most)
 
 
+def limited(recipe: Recipe) -> Epochs:
+    """The epochs that are assumed, as far as a recipe allows them."""
+    scratch, mother, member = (recipe.of(stage).epochs for stage in ("independent", "mothers", "members"))
+    return Epochs(min(ASSUMED.scratch, scratch), min(ASSUMED.mother, mother), min(ASSUMED.member, member))
+
+
 def _price(mother: int, members: Sequence[int], epochs: Epochs, examples: int) -> Price:
     step = FORWARD_AND_BACKWARD * examples
     return Price(
@@ -170,7 +177,7 @@ def examples_of(data: str, plan: Plan, train_limit: int | None = None) -> int:
     Raises:
         MnxError: there is no such data set, or it does not fit the plan.
     """
-    return len(dataset.load(data, plan.input, plan.classes, plan.seed, train_limit=train_limit).train)
+    return len(dataset.load(data, plan.interface, plan.seed, train_limit=train_limit).train)
 
 
 def measured(run: RunFolder) -> tuple[int | None, float | None]:

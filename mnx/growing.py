@@ -16,6 +16,7 @@ from mnx.graphs.growth.hatch import Hatched
 from mnx.graphs.growth.request import Request
 from mnx.graphs.growth.steps import Step, steps_of
 from mnx.graphs.growth.target import architecture
+from mnx.graphs.interface import taking
 from mnx.graphs.model import Model
 from mnx.graphs.mothers.carve import drawn
 from mnx.graphs.probes import RANDOM, Probe, batches_of, made_of
@@ -109,9 +110,5 @@ def _inputs(growth: Growth, data: str | None, seed: int) -> tuple[dict[str, Prob
     count = int(min(EXAMPLES[1], max(EXAMPLES[0], WORK // max(1, growth.after.cost))))
     if data is None:
         return named_batches(model, None, seed, 0, count), RANDOM
-    if len(model.inputs) > 1:
-        raise MnxError(f"{model.name} has {len(model.inputs)} inputs, while data have one: grow it without --data")
-    (port,) = model.inputs
-    classes = max(2, model.outputs[0].shape[0] if model.outputs[0].shape else 0)
-    loaded = dataset.load(data, port, classes, seed)
+    loaded = dataset.load(data, taking([model]), seed)
     return named_batches(model, loaded, seed, REAL * count, count), TRAINING

@@ -7,10 +7,14 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Final
 
 from filelock import FileLock, Timeout
 
 from mnx.errors import MnxError
+
+LOOK_SECONDS: Final = 0.5
+"""How long a lock is waited for: whoever looks whether it is taken has it for a moment."""
 
 
 @contextmanager
@@ -22,8 +26,7 @@ def working_in(folder: Path) -> Iterator[None]:
     Raises:
         MnxError: another process is working there.
     """
-    place = hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:16]
-    lock = FileLock(Path(tempfile.gettempdir()) / f"mnx-{place}.lock", timeout=0)
+    lock = FileLock(_file(folder), timeout=LOOK_SECONDS)
     try:
         lock.acquire()
     except Timeout:
@@ -32,3 +35,19 @@ def working_in(folder: Path) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+def is_worked_in(folder: Path) -> bool:
+    """Whether a process of this machine works in a run folder."""
+    if not _file(folder).exists():
+        return False
+    try:
+        with FileLock(_file(folder), timeout=0):
+            return False
+    except Timeout:
+        return True
+
+
+def _file(folder: Path) -> Path:
+    place = hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:16]
+    return Path(tempfile.gettempdir()) / f"mnx-{place}.lock"

@@ -8,14 +8,16 @@ from pathlib import Path
 from typing import Any
 
 from mnx import __version__
+from mnx.curves import require_tensorboard
 from mnx.ensemble import combine, is_combined, require_trained, score_mothers, score_stage
 from mnx.errors import MnxError
 from mnx.events import Events
-from mnx.forecast import forecast, planned_passes
+from mnx.forecast import forecast, limited, planned_passes
 from mnx.graphs.certificate import Certificate
 from mnx.hatching import Hatching
 from mnx.methods.independent import train_independent
 from mnx.methods.mothernets import hatch_members, train_members, train_mothers
+from mnx.metrics import HEADLINES
 from mnx.plan import Plan
 from mnx.planning import keep, propose
 from mnx.session import Session, chosen_recipe, keep_settings, networks, open_session, settings
@@ -62,6 +64,9 @@ def begin(
     threads: int | None = None,
     compare: str | None = None,
     counted: str | None = None,
+    jobs: int | None = 1,
+    curves: bool = False,
+    source: str | None = None,
 ) -> Session:
     """Open a whole run, new or standing. Everything that can be refused is refused before anything is written.
 
@@ -77,9 +82,12 @@ def begin(
         train_limit: at most so many training examples.
         recipe: recipe keys as text.
         device: 'cpu' or 'cuda'.
-        threads: of the CPU; None for as many as there are cores.
+        threads: of the CPU for each network; None for those that the run was trained with before, or by `mnx.jobs`.
         compare: a baseline to train beside, one of `COMPARISONS`.
         counted: what shares are shares of.
+        jobs: how many networks are trained at once; None for as many as fit.
+        curves: whether to write curves for TensorBoard.
+        source: a recipe's name or file, whose keys `recipe` is set on top of.
 
     Raises:
         GraphError: a member cannot be read.
@@ -88,15 +96,17 @@ def begin(
     _check_baseline(compare)
     proposal = propose(paths, run, events, tau, clusters, seed, force, counted)
     drop = proposal.standing and _may_drop_momentum(run, proposal.plan)
-    chosen = chosen_recipe(settings(run) if proposal.standing else {}, recipe or {}, drop)
+    chosen = chosen_recipe(settings(run) if proposal.standing else {}, recipe or {}, drop, source)
     planned = None if proposal.standing else proposal.plan
-    session = open_session(run, events, data, train_limit, chosen, device, threads, plan=planned)
+    session = open_session(
+        run, events, data, train_limit, chosen, device, threads, plan=planned, jobs=jobs, curves=curves
+    )
     if not (proposal.standing and _finished(run, proposal.plan, compare)):
-        _ready(session, device)
+        _ready(session)
     for model in proposal.members:
         require_differentiable(model)
     if not proposal.standing:
-        expected = forecast(planned_passes(proposal.plan))
+        expected = forecast(planned_passes(proposal.plan), limited(session.recipe))
         events.tick("forecast", share=expected.total.share, pays=expected.pays)
     keep(proposal, run, session.events, force)
     return session
@@ -111,6 +121,9 @@ def open_training(
     device: str = "cpu",
     threads: int | None = None,
     force: bool = False,
+    jobs: int | None = 1,
+    curves: bool = False,
+    source: str | None = None,
 ) -> Session:
     """Open a planned run for training; see `begin`. `force` forgets what the next stage to train has trained.
 
@@ -119,9 +132,14 @@ def open_training(
     """
     plan = run.plan()
     afresh = force and _stage(run, plan) == "mothers"
-    chosen = chosen_recipe({} if afresh else settings(run), recipe or {}, force or _may_drop_momentum(run, plan))
-    session = open_session(run, events, data, train_limit, chosen, device, threads, plan=plan if afresh else None)
-    _ready(session, device)
+    chosen = chosen_recipe(
+        {} if afresh else settings(run), recipe or {}, force or _may_drop_momentum(run, plan), source
+    )
+    given = plan if afresh else None
+    session = open_session(
+        run, events, data, train_limit, chosen, device, threads, plan=given, jobs=jobs, curves=curves
+    )
+    _ready(session)
     if force:
         stage = _stage(run, plan)
         for name in networks(plan, stage):
@@ -215,6 +233,7 @@ def score_run(session: Session, compare: str | None = None) -> dict[str, Any]:
     document: dict[str, Any] = {
         "made_of": made_of,
         "data": session.dataset.name,
+        "task": session.dataset.kind,
         "test_examples": len(session.dataset.test),
         "mothers": mothers,
         "members": members,
@@ -228,7 +247,8 @@ def score_run(session: Session, compare: str | None = None) -> dict[str, Any]:
             key: document["cost"][key] / max(other[key], 1e-9) for key in ("seconds", "multiply_adds")
         }
     run.write_json(run.scores_file, document)
-    session.events.record("scored", accuracy=members["ensemble"]["averaged"]["accuracy"])
+    deciding = HEADLINES[session.dataset.kind]
+    session.events.record("scored", **{deciding: members["ensemble"]["averaged"][deciding]})
     return document
 
 
@@ -248,10 +268,12 @@ def _check_baseline(compare: str | None) -> None:
         raise MnxError(f"no baseline '{compare}'; there are {', '.join(COMPARISONS)}")
 
 
-def _ready(session: Session, device: str) -> None:
-    """Refuse to train without data or on a device that is not there."""
+def _ready(session: Session) -> None:
+    """Refuse to train without data, on a device that is not there, or with curves that cannot be written."""
     session.dataset  # noqa: B018 - raises where there are none
-    require_device(device)
+    require_device(session.device)
+    if session.curves:
+        require_tensorboard()
 
 
 def _finished(run: RunFolder, plan: Plan, compare: str | None) -> bool:

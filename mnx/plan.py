@@ -11,10 +11,12 @@ from typing import Any
 
 from mnx.errors import MnxError
 from mnx.graphs.files import write_text
+from mnx.graphs.interface import Interface
 from mnx.graphs.model import Port
+from mnx.graphs.probes import Content
 from mnx.graphs.trees.counting import DEFAULT
 
-VERSION = 2
+VERSION = 3
 
 
 @dataclass(frozen=True)
@@ -60,8 +62,7 @@ class Plan:
 
     rule: Mapping[str, float | str]
     seed: int
-    inputs: tuple[Port, ...]
-    classes: int
+    interface: Interface
     clusters: tuple[PlannedCluster, ...]
     members: tuple[PlannedMember, ...]
 
@@ -80,27 +81,14 @@ class Plan:
         """What shares are shares of, one of `graphs.trees.counting.COUNTS`."""
         return str(self.rule.get("count", DEFAULT))
 
-    @property
-    def input(self) -> Port:
-        """The one input that data are fed to.
-
-        Raises:
-            MnxError: the members have several.
-        """
-        if len(self.inputs) != 1:
-            raise MnxError(
-                f"the members have {len(self.inputs)} inputs ({', '.join(port.name for port in self.inputs)}); mnx "
-                "plans such networks, and trains those with one input only"
-            )
-        return self.inputs[0]
-
     def cluster(self, name: str) -> PlannedCluster:
         """The cluster called `name`."""
         return next(cluster for cluster in self.clusters if cluster.name == name)
 
     def to_json(self) -> dict[str, Any]:
         """Plain data."""
-        return {"version": VERSION, **dataclasses.asdict(self)}
+        fields = dataclasses.asdict(self)
+        return {"version": VERSION, **fields.pop("interface"), **fields}
 
 
 def save(plan: Plan, path: Path) -> None:
@@ -121,8 +109,12 @@ def load(path: Path) -> Plan:
         return Plan(
             rule=document["rule"],
             seed=document["seed"],
-            inputs=tuple(Port(p["name"], p["dtype"], tuple(p["shape"])) for p in document["inputs"]),
-            classes=document["classes"],
+            interface=Interface(
+                inputs=tuple(Port(p["name"], p["dtype"], tuple(p["shape"])) for p in document["inputs"]),
+                width=document["width"],
+                head=document["head"],
+                contents=tuple(Content(**content) for content in document["contents"]),
+            ),
             clusters=tuple(PlannedCluster(**{**c, "members": tuple(c["members"])}) for c in document["clusters"]),
             members=tuple(_member(member) for member in document["members"]),
         )

@@ -14,6 +14,7 @@ from mnx.cluster import Cluster, Clustering, by_count, by_tau, sweep
 from mnx.errors import MnxError
 from mnx.events import Events
 from mnx.graphs import onnx_file
+from mnx.graphs.interface import interface
 from mnx.graphs.model import Model
 from mnx.graphs.mothers.carve import drawn
 from mnx.graphs.mothers.mother import Member, embed, stand_in
@@ -219,17 +220,12 @@ def _check_alike(models: Sequence[Model]) -> None:
                 f"members have different {what}: {models[odd].name} has {texts[odd]}, "
                 f"{models[texts.index(usual)].name} {usual}; leave one out, or export all with the same"
             )
-    for model in models:
-        if model.head and model.head[-1].op == "Sigmoid":
-            raise MnxError(
-                f"{model.name} ends in Sigmoid: it says yes or no to each class, while mnx trains networks that choose "
-                "one; export it without the Sigmoid if it should"
-            )
     if len(models[0].outputs[0].shape) != 1:
         raise MnxError(
-            f"{models[0].name} has {_output_text(models[0])} an example; mnx trains classifiers, whose output is "
-            "(batch, classes)"
+            f"{models[0].name} has {_output_text(models[0])} an example; mnx trains networks whose output is "
+            "(batch, width): classes, labels or numbers"
         )
+    interface(models)
 
 
 def _input_text(model: Model) -> str:
@@ -239,7 +235,7 @@ def _input_text(model: Model) -> str:
 
 def _output_text(model: Model) -> str:
     shape = model.outputs[0].shape
-    return f"{shape[0]} classes" if len(shape) == 1 else f"an output of {shape}"
+    return f"{shape[0]} {'class' if shape[0] == 1 else 'classes'}" if len(shape) == 1 else f"an output of {shape}"
 
 
 def _plan(
@@ -250,7 +246,6 @@ def _plan(
     rule: dict[str, float | str],
     seed: int,
 ) -> Plan:
-    first = members[0][0]
     planned = [
         _member(member, cluster, paths[member.name], hashes[member.name])
         for cluster in clusters
@@ -259,8 +254,7 @@ def _plan(
     return Plan(
         rule=rule,
         seed=seed,
-        inputs=first.inputs,
-        classes=first.outputs[0].shape[0],
+        interface=interface([model for model, _ in members]),
         clusters=tuple(
             PlannedCluster(c.name, tuple(m.name for m in c.members), c.structure.parameter_count, c.structure.cost)
             for c in clusters

@@ -6,6 +6,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 from zlib import crc32
 
@@ -17,11 +18,13 @@ from mnx.events import Events
 from mnx.graphs import onnx_file
 from mnx.graphs.model import Model
 from mnx.graphs.probes import RANDOM, Probe
+from mnx.jobs import cores, threads_each
 from mnx.plan import Plan
 from mnx.train.engines import engine
 from mnx.train.loop import EngineMaker, Job, train
-from mnx.train.recipe import Recipe
-from mnx.train.recipe import recipe as read_recipe
+from mnx.train.recipe import STAGES, Recipe, in_words
+from mnx.train.recipe_files import from_document
+from mnx.train.recipe_files import recipe as read_recipe
 from mnx.workspace import RunFolder, file_hash
 
 FORWARD_AND_BACKWARD = 3
@@ -30,16 +33,39 @@ FORWARD_AND_BACKWARD = 3
 
 @dataclass(frozen=True)
 class Session:
-    """One call's settings. `data` is None where a stage does without; `spec` and `train_limit` say what was loaded."""
+    """One call's settings.
+
+    Attributes:
+        run: the run folder.
+        plan: its plan.
+        data: None where a stage does without.
+        recipe: how networks are trained.
+        events: whose listeners hear what happens.
+        device: 'cpu' or 'cuda'.
+        threads: of the CPU for each network, by stage.
+        spec: the name or path of the data; None where they have none.
+        train_limit: how many of the examples were to be loaded at most.
+        engine_name: what trains.
+        jobs: how many networks are trained at once; None for as many as fit, see `mnx.jobs`.
+        curves: whether curves are written for TensorBoard.
+    """
 
     run: RunFolder
     plan: Plan
     data: Dataset | None
     recipe: Recipe
-    make: EngineMaker
     events: Events
+    device: str
+    threads: Mapping[str, int]
     spec: str | None = None
     train_limit: int | None = None
+    engine_name: str = "ort"
+    jobs: int | None = 1
+    curves: bool = False
+
+    def make(self, stage: str) -> EngineMaker:
+        """What makes the engines of a stage."""
+        return partial(engine, self.engine_name, self.device, self.threads[stage])
 
     @property
     def dataset(self) -> Dataset:
@@ -63,6 +89,8 @@ def open_session(
     threads: int | None = None,
     engine_name: str = "ort",
     plan: Plan | None = None,
+    jobs: int | None = 1,
+    curves: bool = False,
 ) -> Session:
     """Read a run's plan and its data; data, limit and recipe not given are those that the run was trained with before.
 
@@ -73,9 +101,11 @@ def open_session(
         train_limit: at most so many training examples.
         recipe: see `chosen_recipe`.
         device: 'cpu' or 'cuda'.
-        threads: of the CPU; None for as many as there are cores.
+        threads: of the CPU for each network; None for those that the run was trained with before, or by `mnx.jobs`.
         engine_name: what trains.
         plan: one that is yet to be written, in place of the folder's plan and settings.
+        jobs: how many networks are trained at once; None for as many as fit.
+        curves: whether to write curves for TensorBoard.
 
     Raises:
         MnxError: there is no plan, the data do not fit it, or are others than the run was trained with.
@@ -84,40 +114,71 @@ def open_session(
     plan = plan or run.plan()
     spec = data or known.get("data")
     limit = train_limit if train_limit is not None else known.get("train_limit")
-    loaded = dataset.load(spec, plan.input, plan.classes, plan.seed, train_limit=limit) if spec else None
+    loaded = _told(spec, plan, limit, events) if spec else None
     if loaded is not None and known and loaded.fingerprint != known["fingerprint"]:
         raise MnxError(
             f"{run.path} was trained on {_data_text(known['data'], known['train_limit'])} ({known['fingerprint']}); "
             f"{_data_text(spec, limit)} is other data ({loaded.fingerprint}): choose a new folder with -o"
         )
     recipe = recipe or chosen_recipe(known, {})
-    make = partial(engine, engine_name, device, threads)
-    return Session(run, plan, loaded, recipe, make, events.to(run.events_file), spec, limit)
+    events, each = events.to(run.events_file), threads_of(plan, known, threads)
+    return Session(run, plan, loaded, recipe, events, device, each, spec, limit, engine_name, jobs, curves)
 
 
-def chosen_recipe(known: Mapping[str, Any], given: Mapping[str, str], drop_momentum: bool = False) -> Recipe:
+def threads_of(plan: Plan, known: Mapping[str, Any], given: int | None = None) -> dict[str, int]:
+    """Threads of each network, by stage: those given, or those of the run's `settings`, or as many as keep cores busy.
+
+    Raises:
+        MnxError: more are given than make sense on this machine.
+    """
+    if given is not None and not 1 <= given <= 8 * cores():
+        raise MnxError(f"threads = {given}: give 1 to {8 * cores()} on this machine, or none for all cores")
+    kept = known.get("threads", {})
+    return {stage: given or kept.get(stage) or threads_each(len(networks(plan, stage))) for stage in STAGES}
+
+
+def _told(spec: str, plan: Plan, limit: int | None, events: Events) -> Dataset:
+    """A plan's data; `events` hear of what takes long."""
+
+    def tell(done: int, total: int) -> None:
+        events.tick("read", network=Path(spec).name, done=done, total=total)
+
+    return dataset.load(spec, plan.interface, plan.seed, train_limit=limit, tell=tell)
+
+
+def chosen_recipe(
+    known: Mapping[str, Any], given: Mapping[str, str], drop_momentum: bool = False, source: str | None = None
+) -> Recipe:
     """A run's recipe: what is given on top of the default; once it has trained, the one it was trained with.
 
     Args:
         known: the run's `settings`.
         given: recipe keys as text.
         drop_momentum: whether carry = false may still be given, because no member is in training yet.
+        source: the recipe's name or file; None for the default, or that of the run.
 
     Raises:
         MnxError: a key or value is not legal, or not the one that the run was trained with.
     """
-    wanted = read_recipe(given)
+    wanted = read_recipe(given, source)
     if not known:
         return wanted
-    kept = read_recipe({key: str(value) for key, value in known["recipe"].items()})
+    kept = from_document(known["recipe"])
     if drop_momentum and "carry" in given and not wanted.carry:
         kept = replace(kept, carry=False)
-    for key in given:
-        if getattr(wanted, key) != getattr(kept, key):
-            raise MnxError(
-                f"this run is trained with {key} = {getattr(kept, key)}, not {getattr(wanted, key)}: choose a new "
-                "folder with -o, or begin this one again with 'mnx run' or 'mnx mother' and --force"
-            )
+    keys = list(vars(wanted)) if source is not None else list(given)
+    for stage in STAGES if source is not None else ("", *STAGES):
+        ours, theirs = (each.of(stage) if stage else each for each in (kept, wanted))
+        for key in keys:
+            at, _, name = key.rpartition(".")
+            if name == "stages" or (at and at != stage):
+                continue
+            if getattr(theirs, name) != getattr(ours, name):
+                raise MnxError(
+                    f"this run is trained with {f'{at}.' if at else ''}{name} = {in_words(getattr(ours, name))}, not "
+                    f"{in_words(getattr(theirs, name))}: choose a new folder with -o, or begin this one again with "
+                    "'mnx run' or 'mnx mother' and --force"
+                )
     return kept
 
 
@@ -127,9 +188,10 @@ def settings(run: RunFolder) -> dict[str, Any]:
 
 
 def keep_settings(session: Session) -> None:
-    """Write down data and recipe of a run at its first training, with the scaling that users of the models need.
+    """Write down data, recipe and threads of a run at its first training, and the scalings that users of models need.
 
-    Later only `carry` may change, before the first member is trained (see `chosen_recipe`).
+    Later only `carry` may change, before the first member is trained (see `chosen_recipe`), and threads (see
+    `keep_threads`).
     """
     known = settings(session.run)
     if known and known["recipe"].get("carry", True) != session.recipe.carry:
@@ -140,10 +202,19 @@ def keep_settings(session: Session) -> None:
             "data": _lasting(session.spec),
             "train_limit": session.train_limit,
             "fingerprint": session.dataset.fingerprint,
-            "scaling": session.dataset.scalings[0].to_json(),
+            "task": session.dataset.kind,
+            "scalings": [scaling.to_json() for scaling in session.dataset.scalings],
             "recipe": session.recipe.to_json(),
+            "threads": dict(session.threads),
         }
         session.run.write_json(session.run.settings_file, document)
+
+
+def keep_threads(session: Session) -> None:
+    """Write down the threads that a run goes on with, where they are not those that it was trained with before."""
+    known = settings(session.run)
+    if known and known.get("threads") != session.threads:
+        session.run.write_json(session.run.settings_file, {**known, "threads": dict(session.threads)})
 
 
 def _lasting(spec: str | None) -> str | None:
@@ -157,27 +228,28 @@ def _data_text(spec: str | None, limit: int | None) -> str:
     return f"{spec} with --train-limit {limit}" if limit is not None else f"{spec}"
 
 
-def train_network(session: Session, stage: str, name: str, multiply_adds: int, fresh: bool, anneal: bool) -> bool:
+def train_network(session: Session, stage: str, name: str, multiply_adds: int) -> bool:
     """Train one network of the run, unless it is trained already. Returns whether there was anything to do."""
     run = session.run
     if run.training(stage, name) is not None:
         return False
     model = onnx_file.read(run.start_file(stage, name)).replace(name=name)
     seed = job_seed(session.plan.seed, stage, name)
-    carried = stage == "members" and session.recipe.carry
+    recipe, step_cost = session.recipe.of(stage), FORWARD_AND_BACKWARD * multiply_adds
+    carried = stage == "members" and recipe.carry and recipe.optimiser == "sgd"
     momentum = run.momentum(stage, name, file_hash(run.start_file(stage, name))) if carried else {}
-    job = Job(stage, name, model, run.folder(stage, name), seed, fresh, anneal, momentum)
+    job = Job(stage, name, model, run.folder(stage, name), seed, step_cost, momentum)
     names = networks(session.plan, stage)
     session.events.record(
         "start",
         stage=stage,
         network=name,
-        limit=session.recipe.epochs,
+        limit=recipe.epochs,
         number=names.index(name) + 1,
         total=len(names),
     )
-    trained = train(job, session.dataset, session.recipe, session.make, session.events)
-    cost = FORWARD_AND_BACKWARD * multiply_adds * trained.samples
+    trained = train(job, session.dataset, recipe, session.make(stage), session.events)
+    cost = step_cost * trained.samples
     problem = run.save_training(stage, name, trained, cost)
     session.events.record(
         "trained",

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mnx.data import dataset
-from mnx.data.dataset import Dataset
 from mnx.data.examples import named_batches
 from mnx.errors import MnxError
 from mnx.events import Events
@@ -16,6 +15,7 @@ from mnx.graphs.certificate import Certificate
 from mnx.graphs.equivalence import equivalence, first_difference
 from mnx.graphs.errors import GraphError
 from mnx.graphs.files import write_text
+from mnx.graphs.interface import taking
 from mnx.graphs.model import Model
 from mnx.graphs.probes import EXAMPLES, Probe
 from mnx.workspace import file_hash
@@ -62,7 +62,7 @@ def verify(
     for done, (name, path) in enumerate(zip(names, (left, right), strict=True), start=1):
         events.tick("read", network=name, done=done, total=2)
         models.append(onnx_file.read(path).replace(name=name))
-    loaded = _data(models[0], data, seed) if data is not None else None
+    loaded = dataset.load(data, taking(models[:1]), seed) if data is not None else None
     found = named_batches(models[0], loaded, seed, examples, examples)
     events.tick("verify", network=names[1], done=1, total=1)
     certificate = equivalence(models[0], models[1], found, tolerance, precision, ends)
@@ -92,14 +92,6 @@ def require_free(path: Path, force: bool) -> None:
         raise MnxError(f"{path} is the name of a model: give the certificate another, such as certificate.json")
     if path.exists() and not force:
         raise MnxError(f"{path} exists: choose another name, or overwrite it with --force")
-
-
-def _data(model: Model, spec: str, seed: int) -> Dataset:
-    if len(model.inputs) != 1:
-        names = ", ".join(port.name for port in model.inputs)
-        raise MnxError(f"{model.name} has {len(model.inputs)} inputs ({names}), data have one: leave out --data")
-    shape = model.outputs[0].shape
-    return dataset.load(spec, model.inputs[0], shape[0] if len(shape) == 1 else 1, seed)
 
 
 def _reason(

@@ -1,10 +1,11 @@
 """The run folder: which file stands where, and what is done already. The layout is a contract with the user.
 
-plan.json  settings.json  events.jsonl  scores.json  ensemble.onnx  ensemble.json
+plan.json  settings.json  events.jsonl  scores.json  ensemble.onnx  ensemble.json  (heartbeat.json while it trains)
 mothers/CLUSTER/      mother.onnx (carved)  trained.onnx  training.json  momentum.npz
 members/NAME/         hatched.onnx  certificate.json  momentum.npz  trained.onnx  training.json  (trained.original.onnx)
 independent/NAME/     start.onnx  trained.onnx  training.json  (trained.original.onnx)
 independent/          ensemble.onnx  ensemble.json
+tensorboard/STAGE/NAME/  events.out.tfevents.*
 
 Members are written in the opset, file format, names and metadata of their users' files. mnx trains in float32: of a
 member in another float type `trained.original.onnx` is the trained network in that type.
@@ -29,7 +30,8 @@ from mnx.graphs.model import Array, Precision
 from mnx.plan import Plan
 from mnx.plan import load as load_plan
 from mnx.train import checkpoint
-from mnx.train.loop import Epoch, Trained
+from mnx.train.course import Epoch
+from mnx.train.loop import Trained
 
 STAGES = {"mothers": "mother.onnx", "members": "hatched.onnx", "independent": "start.onnx"}
 """Folder of a kind of network -> the file its training starts from."""
@@ -74,6 +76,15 @@ class RunFolder:
     def settings_file(self) -> Path:
         """Data and recipe that the run is trained with."""
         return self.path / "settings.json"
+
+    @property
+    def heartbeat_file(self) -> Path:
+        """Where networks in training stand between two epochs; there while they train, or where that was killed."""
+        return self.path / "heartbeat.json"
+
+    def curves_folder(self, stage: str, name: str) -> Path:
+        """The curves of one network for TensorBoard."""
+        return self.path / "tensorboard" / stage / name
 
     @property
     def scores_file(self) -> Path:
@@ -260,8 +271,12 @@ class RunFolder:
             if (self.path / stage).is_dir():
                 _remove(self.path / stage, ("ensemble.onnx", "ensemble.json"))
                 _remove_empty(self.path / stage)
-        names = ("settings.json", "scores.json", "ensemble.onnx", "ensemble.json", "events.jsonl", "plan.json")
-        _remove(self.path, names)
+        for folder in sorted((self.path / "tensorboard").glob("**/"), reverse=True):
+            for curves in folder.glob("events.out.tfevents.*"):
+                curves.unlink()
+            _remove_empty(folder)
+        names = ("settings.json", "scores.json", "ensemble.onnx", "ensemble.json", "events.jsonl", "heartbeat.json")
+        _remove(self.path, (*names, "plan.json"))
 
 
 def _remove(folder: Path, names: Sequence[str]) -> None:

@@ -1,6 +1,8 @@
-"""The rows of queries where heads grow wider (see `graphs.trees.attention`): zero where they are new, scaled elsewhere.
+"""The rows of queries where scores are scaled by another number or heads grow wider (see `graphs.trees.attention`).
 
-scale' (q' k'^T) = scale (q k^T)        q' = q scale / scale' in old channels, 0 in new ones; k' as it comes
+scale' (q' k'^T) = scale (q k^T)        q' = q scale / scale' in old channels; k' as it comes
+
+New channels of a head are 0 in the queries; those of a new head are as they come.
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ import numpy as np
 from mnx.graphs.growth.maps import GrowthMap
 from mnx.graphs.model import Array
 from mnx.graphs.mothers.alignment import Alignment
+from mnx.graphs.ops.axes import is_fixed
 from mnx.graphs.trees.attention import Mask, attention_of
 from mnx.graphs.trees.structure import Op, Parameter, Structure
 
@@ -18,7 +21,7 @@ class Queries:
     """Which channels of a member's parameters make queries, and what they are multiplied by."""
 
     def __init__(self, mother: Structure, member: Structure, alignment: Alignment) -> None:
-        self._rows: dict[tuple[str, str], tuple[Mask, float]] = {}
+        self._rows: dict[tuple[str, str], tuple[Mask, float, float]] = {}
         if not member.products:
             return
         ours, theirs = list(mother.ops()), list(member.ops())
@@ -27,12 +30,14 @@ class Queries:
                 continue
             old, new = attention_of(left, ours), attention_of(right, theirs)
             if old is not None and new is not None:
-                self._rows |= {key: (mask, old.scale / new.scale) for key, mask in new.rows.items()}
+                factor, fresh = old.scale / new.scale, float(is_fixed(right.operands[right.reads[0]][-1]))
+                if (factor, fresh) != (1.0, 1.0):
+                    self._rows |= {key: (mask, factor, fresh) for key, mask in new.rows.items()}
 
     def row(self, op: Op, parameter: Parameter, value: Array, axis: int, growth: GrowthMap, old: int) -> Array:
-        """A parameter whose axis has grown, with the rows of queries as they must be; others as they are."""
+        """A parameter with the rows of queries as they must be, along an axis that grew; others as they are."""
         if (op.name, parameter.name) not in self._rows:
             return value
-        mask, factor = self._rows[op.name, parameter.name]
-        factors = np.where(mask, np.where(growth < old, factor, 0.0), 1.0)
+        mask, factor, fresh = self._rows[op.name, parameter.name]
+        factors = np.where(mask, np.where(growth < old, factor, fresh), 1.0)
         return np.asarray(value * factors.reshape([-1 if place == axis else 1 for place in range(value.ndim)]))

@@ -63,9 +63,9 @@ def _smaller(model: Model, structure: Structure, member: Structure) -> Member:
 def _variants(left: Structure, right: Structure) -> list[tuple[Structure, Structure]]:
     """Two networks with heads free in number and blocks in width, and with what else is free where these differ."""
     found = [(left, right)]
-    if left.wide is not None and right.wide is not None and _heads(left.wide) != _heads(right.wide):
+    if left.wide is not None and right.wide is not None and len(_heads(left.wide) | _heads(right.wide)) > 1:
         found.append((left.wide, right.wide))
-    if left.whole is not None and right.whole is not None and left.blocks != right.blocks:
+    if left.whole is not None and right.whole is not None and len(left.blocks | right.blocks) > 1:
         found.append((left.whole, right.whole))
     return found
 
@@ -121,7 +121,8 @@ def largest(members: Sequence[Member], common: Common = common) -> Member:
             bound = min(bound, least)
             if size(found[1]) > size(best[1]):
                 same = common(ordered[0], found[1])
-                best = same if size(same[1]) == size(found[1]) else found
+                fits = size(same[1]) == size(found[1]) and all(common(same, member) is same for _, member in ordered)
+                best = same if fits else found
     return best
 
 

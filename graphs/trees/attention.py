@@ -5,11 +5,13 @@ A scale that depends on the width, 1 / sqrt(d), need not agree in two networks: 
 
 What the queries are made by is found by going backward from the product: through what moves elements around, sums with
 biases and products with numbers, to the linear layer; the elements asked for are marked on the way, so that of a joined
-layer for queries, keys and values only a part is.
+layer for queries, keys and values only a part is. Where something else reads the queries too, or what a number was
+multiplied with, that cannot be.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -51,16 +53,15 @@ def products(ops: Sequence[Op]) -> tuple[str, ...]:
 
 def attention_of(product: Op, ops: Sequence[Op]) -> Attention | None:
     """What makes the queries of a product, and what scales its scores; None where that cannot be told."""
-    makers = {op.value: op for op in ops}
     found = Attention(product.name)
-    queries, keys = (product.site.node.inputs[read] for read in product.reads)
-    shape = single(product.site.shapes[product.reads[0]])
-    if not _traced(queries, np.ones(shape, np.bool_), makers, found, True):
-        return None
-    shape = single(product.site.shapes[product.reads[1]])
-    if not _traced(keys, np.ones(shape, np.bool_), makers, found, False):
-        return None
-    _behind(product, ops, found)
+    readers = Counter(op.site.node.inputs[read] for op in ops for read in op.reads)
+    for read, queries in zip(product.reads, (True, False), strict=True):
+        value, shape = product.site.node.inputs[read], single(product.site.shapes[read])
+        backward = _Backward({op.value: op for op in ops}, readers, found, queries)
+        if not backward.traced(value, np.ones(shape, np.bool_), True):
+            return None
+    if readers[product.value] == 1:
+        _behind(product, ops, found)
     return found
 
 
@@ -69,29 +70,39 @@ def single(shape: Shape) -> Shape:
     return tuple(size // BATCH if size and size % BATCH == 0 else size for size in shape)
 
 
-def _traced(value: str, mask: Mask, makers: Mapping[str, Op], found: Attention, queries: bool) -> bool:
-    """Go from a value to the layer that makes it."""
-    op = makers.get(value)
-    if op is None:
-        return False
-    if any(parameter.kind is Kind.WEIGHT for parameter in op.parameters):
-        return _layer(op, mask, found, queries)
-    if len(op.reads) != 1:
-        return False
-    source, shape = op.site.node.inputs[op.reads[0]], single(op.site.shapes[op.reads[0]])
-    if op.op == "Add" and op.parameters:
-        (bias,) = op.parameters
-        if queries and not _noted(op.name, bias.name, bias.shape, mask, found):
+@dataclass(frozen=True)
+class _Backward:
+    """The way from a product back to the layer that makes its queries, or its keys."""
+
+    makers: Mapping[str, Op]
+    readers: Mapping[str, int]
+    found: Attention
+    queries: bool
+
+    def traced(self, value: str, mask: Mask, alone: bool) -> bool:
+        """Go on from a value; `alone` says whether nothing but the product reads what stood behind it."""
+        op = self.makers.get(value)
+        alone = alone and self.readers[value] == 1
+        if op is None or (self.queries and bool(mask.all()) and not alone):
             return False
-        return shape == mask.shape and _traced(source, mask, makers, found, queries)
-    if op.op == "Mul" and not op.parameters:
-        number = _number(op)
-        if number is None:
+        if any(parameter.kind is Kind.WEIGHT for parameter in op.parameters):
+            return _layer(op, mask, self.found, self.queries)
+        if len(op.reads) != 1:
             return False
-        found.scales[op.name] = number
-        return _traced(source, mask, makers, found, queries)
-    before = _before(op, mask, shape)
-    return before is not None and _traced(source, before, makers, found, queries)
+        source, shape = op.site.node.inputs[op.reads[0]], single(op.site.shapes[op.reads[0]])
+        if op.op == "Add" and op.parameters:
+            (bias,) = op.parameters
+            if self.queries and not _noted(op.name, bias.name, bias.shape, mask, self.found):
+                return False
+            return shape == mask.shape and self.traced(source, mask, alone)
+        if op.op == "Mul" and not op.parameters:
+            number = _number(op)
+            if number is None or not alone:
+                return False
+            self.found.scales[op.name] = number
+            return self.traced(source, mask, alone)
+        before = _before(op, mask, shape)
+        return before is not None and self.traced(source, before, alone)
 
 
 def _before(op: Op, mask: Mask, shape: Shape) -> Mask | None:
@@ -155,9 +166,9 @@ def _channels(mask: Mask) -> Mask:
 
 
 def _number(op: Op) -> float | None:
-    """The number that an op multiplies by, None where it is none."""
+    """The number that an op multiplies by, None where it is none, or 0."""
     numbers = [constant for constant in op.site.constants if constant is not None]
-    return float(numbers[0].reshape(-1)[0]) if len(numbers) == 1 and numbers[0].size == 1 else None
+    return float(numbers[0].reshape(-1)[0]) or None if len(numbers) == 1 and numbers[0].size == 1 else None
 
 
 def _behind(product: Op, ops: Sequence[Op], found: Attention) -> None:

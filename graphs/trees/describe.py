@@ -33,10 +33,12 @@ def describe(model: Model) -> Structure:
         )
     reading = _Reading(model, flow_of(model), shapes(model, BATCH))
     structure = reading.structure(Ties)
-    multiplying = products(list(structure.ops()))
-    wide = reading.wide(frozenset(multiplying)) if multiplying else None
+    multiplying = frozenset(products(list(structure.ops())))
+    wide = reading.wide(multiplying) if multiplying else None
     whole = reading.structure(partial(Ties, whole=True)) if structure.blocks else None
-    return replace(structure, wide=wide, whole=whole)
+    return replace(
+        _attending(structure, multiplying), wide=wide, whole=None if whole is None else _attending(whole, multiplying)
+    )
 
 
 class _Reading:
@@ -64,15 +66,18 @@ class _Reading:
     def wide(self, multiplying: frozenset[str]) -> Structure | None:
         """The structure with heads free in width, where all these products allow it; None where some do not."""
         found = self.structure(partial(Ties, last=True, products=multiplying))
-        ops = list(found.ops())
-        heads = [op for op in ops if op.name in multiplying and not is_fixed(op.operands[op.reads[0]][-1])]
-        attentions = [attention_of(op, ops) for op in heads]
-        known = [each for each in attentions if each is not None]
-        if not heads or len(known) < len(attentions):
-            return None
-        scaling = frozenset(name for each in known for name in each.scales)
-        series = _with_scales(found.series, scaling)
-        return replace(found, series=series, products=tuple(op.name for op in heads))
+        heads = [op for op in found.ops() if op.name in multiplying and not is_fixed(op.operands[op.reads[0]][-1])]
+        found = _attending(found, frozenset(op.name for op in heads))
+        return found if heads and len(found.products) == len(heads) else None
+
+
+def _attending(structure: Structure, multiplying: frozenset[str]) -> Structure:
+    """The structure with those of these products noted whose queries are known, and what scales them marked."""
+    ops = list(structure.ops()) if multiplying else []
+    known = {op.name: attention_of(op, ops) for op in ops if op.name in multiplying}
+    found = {name: attention for name, attention in known.items() if attention is not None}
+    scaling = frozenset(name for attention in found.values() for name in attention.scales)
+    return replace(structure, series=_with_scales(structure.series, scaling), products=tuple(found))
 
 
 def _with_scales(series: Series, scaling: frozenset[str]) -> Series:

@@ -44,7 +44,7 @@ class Op:
         reads: which of the operands are values of the main flow.
         output: the axes of its output.
         value: the name of its output.
-        scaling: whether it multiplies by a number that depends on the width of heads, and need not agree.
+        scaling: whether it multiplies queries, keys or scores by a number, which need not agree.
     """
 
     site: Site
@@ -136,7 +136,7 @@ class Structure:
         ports: the model's inputs.
         wide: the same network with its heads free in width instead of number, None where it has none such.
         whole: the same network with its blocks of channels free in number instead of width, None likewise.
-        products: the nodes that multiply queries and keys, where the width of their heads is free.
+        products: the nodes that multiply queries and keys, of which it is known what makes the queries.
     """
 
     name: str

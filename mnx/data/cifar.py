@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from mnx.data.raw import RawData
+from mnx.data.raw import RawData, Tell
 from mnx.errors import MnxError
-from mnx.graphs.model import Array, Shape
+from mnx.graphs.model import Array, Port
 
 IMAGE = (3, 32, 32)
 
@@ -41,7 +42,7 @@ def recognise(spec: str) -> bool:
     return _find(Path(spec)) is not None
 
 
-def read(spec: str, shape: Shape, seed: int) -> RawData:
+def read(spec: str, ports: Sequence[Port], seed: int, tell: Tell) -> RawData:
     """The images as x of shape (n, 3, 32, 32), with the 10 classes of CIFAR-10 or the 100 fine ones of CIFAR-100.
 
     Raises:

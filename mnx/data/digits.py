@@ -11,12 +11,13 @@ The file was made by
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
-from mnx.data.raw import RawData, split_by_seed
-from mnx.graphs.model import Shape
+from mnx.data.raw import RawData, Tell, split_by_seed
+from mnx.graphs.model import Port
 
 FILE = Path(__file__).with_name("digits.npz")
 LEVELS = 16
@@ -27,7 +28,7 @@ def recognise(spec: str) -> bool:
     return spec == "digits"
 
 
-def read(spec: str, shape: Shape, seed: int) -> RawData:
+def read(spec: str, ports: Sequence[Port], seed: int, tell: Tell) -> RawData:
     """The digits, x of shape (n, 8, 8, 1); a stratified fifth, by `seed`, is the test part."""
     with np.load(FILE, allow_pickle=False) as arrays:
         return split_by_seed("digits", arrays["x"], arrays["y"], seed, spec, "NHWC", LEVELS)

@@ -9,13 +9,14 @@ import gzip
 import math
 import struct
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
-from mnx.data.raw import RawData
+from mnx.data.raw import RawData, Tell
 from mnx.errors import MnxError
-from mnx.graphs.model import Array, Shape
+from mnx.graphs.model import Array, Port
 
 UINT8 = 8
 
@@ -25,7 +26,7 @@ def recognise(spec: str) -> bool:
     return _find(Path(spec), "train-images", 3) is not None
 
 
-def read(spec: str, shape: Shape, seed: int) -> RawData:
+def read(spec: str, ports: Sequence[Port], seed: int, tell: Tell) -> RawData:
     """The four files of the folder: x of shape (n, H, W).
 
     Raises:

@@ -10,20 +10,25 @@ not kept). For members that take vectors the images must have one size, and the 
 from __future__ import annotations
 
 import importlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from mnx.data.decoding import decoded
 from mnx.data.layout import layout_of
-from mnx.data.raw import RawData, split_by_seed
+from mnx.data.raw import RawData, Tell, split_by_seed
 from mnx.errors import MnxError
-from mnx.graphs.model import Array, Shape
+from mnx.graphs.model import Array, Port, Shape
 
 SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
 TRAIN = "train"
 TESTS = ("test", "val", "validation")
 """The test part's folder: the first of these that is there."""
+
+FEW = 2000
+"""So many images are decoded at once and kept in memory; of more, worker processes make a file that stays."""
 
 MODES = {1: "L", 3: "RGB"}
 DEEP_MODES = frozenset({"I", "F", "I;16", "I;16L", "I;16B", "I;16N"})
@@ -34,8 +39,8 @@ def recognise(spec: str) -> bool:
     return bool(_class_names(_train_folder(Path(spec))))
 
 
-def read(spec: str, shape: Shape, seed: int) -> RawData:
-    """The images as uint8 x of shape (n, H, W, channels), in the size and colours that `shape` wants.
+def read(spec: str, ports: Sequence[Port], seed: int, tell: Tell) -> RawData:
+    """The images as uint8 x of shape (n, H, W, channels), in the size and colours that the input wants.
 
     Where there is no test, val or validation folder, a stratified fifth, by `seed`, is the test part.
 
@@ -48,15 +53,15 @@ def read(spec: str, shape: Shape, seed: int) -> RawData:
     test = next((root / part for part in TESTS if train != root and (root / part).is_dir()), None)
     classes = _class_names(train)
     paths, y = _listing(train, classes)
-    form = _form(shape, paths[0])
-    x = _read_images(paths, form)
+    form = _form(ports[0].shape, paths[0])
+    x = _read_images(paths, form, tell)
     if test is None:
         return split_by_seed(name, x, y, seed, str(root), "NHWC")
     unknown = sorted(set(_class_names(test)) - set(classes))
     if unknown:
         raise MnxError(f"{test / unknown[0]} is a class without a folder in {train}; it holds {', '.join(classes)}")
     test_paths, y_test = _listing(test, classes)
-    return RawData(name, x, y, _read_images(test_paths, form), y_test, "NHWC")
+    return RawData(name, x, y, _read_images(test_paths, form, tell), y_test, "NHWC")
 
 
 def _train_folder(root: Path) -> Path:
@@ -102,8 +107,17 @@ def _form(shape: Shape, first: Path) -> Shape:
     raise MnxError(f"images do not fit the members' input {shape}, which must have 1 or 3 channels: (3, H, W)")
 
 
-def _read_images(paths: list[Path], form: Shape) -> Array:
-    """All images, uint8 of shape (n, H, W, channels)."""
+def _read_images(paths: list[Path], form: Shape, tell: Tell) -> Array:
+    """All images, uint8 of shape (n, H, W, channels); many of them in a file, see `mnx.data.decoding`."""
+    return decoded(paths, form, decode, tell) if len(paths) > FEW else decode(paths, form)
+
+
+def decode(paths: Sequence[Path], form: Shape) -> Array:
+    """Some images, uint8 of shape (n, H, W, channels).
+
+    Raises:
+        MnxError: Pillow is missing, or an image cannot be read.
+    """
     x = np.empty((len(paths), *form), np.uint8)
     for index, path in enumerate(paths):
         x[index] = _pixels(path, form)

@@ -1,19 +1,18 @@
-"""Data in a NumPy archive: x_train, y_train, x_test, y_test, or x and y. Pickled objects are never loaded."""
+"""Data in a NumPy archive, by the names of its arrays (see `mnx.data.named`). Pickled objects are never loaded."""
 
 from __future__ import annotations
 
 import zipfile
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
-from mnx.data.raw import RawData, split_by_seed
+from mnx.data.named import Names, made, names_in
+from mnx.data.raw import RawData, Tell
 from mnx.errors import MnxError
-from mnx.graphs.model import Array, Shape
-
-PARTS = ("x_train", "y_train", "x_test", "y_test")
-WHOLE = ("x", "y")
+from mnx.graphs.model import Array, Port
 
 
 def recognise(spec: str) -> bool:
@@ -22,20 +21,18 @@ def recognise(spec: str) -> bool:
     return path.suffix == ".npz" and path.is_file()
 
 
-def read(spec: str, shape: Shape, seed: int) -> RawData:
-    """The arrays of the archive; x and y alone are split by `seed`, a stratified fifth becoming the test part.
+def read(spec: str, ports: Sequence[Port], seed: int, tell: Tell) -> RawData:
+    """The arrays of the archive; where it has no test part, a fifth by `seed` becomes it, stratified by classes.
 
     Raises:
         MnxError: the file is no archive, holds other names or pickled objects, or x and y do not belong together.
     """
     path = Path(spec)
-    arrays = _arrays(path)
-    if set(PARTS) <= set(arrays):
-        return RawData(path.stem, arrays["x_train"], arrays["y_train"], arrays["x_test"], arrays["y_test"])
-    return split_by_seed(path.stem, arrays["x"], arrays["y"], seed, str(path))
+    names, arrays = _arrays(path, ports)
+    return made(path.stem, names, arrays, seed, str(path))
 
 
-def _arrays(path: Path) -> dict[str, Array]:
+def _arrays(path: Path, ports: Sequence[Port]) -> tuple[Names, dict[str, Array]]:
     with path.open("rb") as file:  # opened here, because np.load leaves a broken archive open
         try:
             archive = np.load(file, allow_pickle=False)
@@ -43,11 +40,9 @@ def _arrays(path: Path) -> dict[str, Array]:
             raise MnxError(f"{path} is not a NumPy archive; write it with np.savez") from error
         if not isinstance(archive, np.lib.npyio.NpzFile):
             raise MnxError(f"{path} is a single array, not a NumPy archive; write it with np.savez(path, x=..., y=...)")
-        wanted = next((names for names in (PARTS, WHOLE) if set(names) <= set(archive.files)), None)
-        if wanted is None:
-            found = ", ".join(archive.files) or "nothing"
-            raise MnxError(f"{path} holds {found}; name the arrays {', '.join(PARTS)} or {', '.join(WHOLE)}")
-        return {name: _array(archive, name, path) for name in wanted}
+        names = names_in(archive.files, ports, str(path), ordered=True)
+        wanted = (*names.x, names.y, *names.x_test, names.y_test)
+        return names, {name: _array(archive, name, path) for name in wanted if name}
 
 
 def _array(archive: np.lib.npyio.NpzFile, name: str, path: Path) -> Array:

@@ -7,17 +7,15 @@ from pathlib import Path
 from mnx.graphs import onnx_file
 from mnx.graphs.mothers.carve import drawn
 from mnx.graphs.trees.describe import describe
-from mnx.session import Session, train_network
+from mnx.session import Session
+from mnx.stages import train_stage
 
 
 def train_independent(session: Session) -> list[str]:
     """Train every member from fresh weights, drawn as a mother's are; returns the names of those that were not yet."""
-    trained = []
     for member in session.plan.members:
         start = session.run.start_file("independent", member.name)
         if not start.exists():
             model = onnx_file.read(Path(member.path))
             onnx_file.write(drawn(model, describe(model), session.plan.seed), start, form="working")
-        if train_network(session, "independent", member.name, member.multiply_adds, fresh=True, anneal=True):
-            trained.append(member.name)
-    return trained
+    return train_stage(session, "independent", {each.name: each.multiply_adds for each in session.plan.members})

@@ -17,17 +17,14 @@ from mnx.graphs.probes import Probe, batches_of, made_of
 from mnx.graphs.verify import Answers
 from mnx.hatching import Hatching
 from mnx.plan import PlannedMember
-from mnx.session import Session, calibration_inputs, train_network
+from mnx.session import Session, calibration_inputs
+from mnx.stages import train_stage
 from mnx.workspace import file_hash
 
 
 def train_mothers(session: Session) -> list[str]:
     """Train every untrained mother; returns their names. A mother is not annealed: members go on from her best pace."""
-    return [
-        cluster.name
-        for cluster in session.plan.clusters
-        if train_network(session, "mothers", cluster.name, cluster.multiply_adds, fresh=True, anneal=False)
-    ]
+    return train_stage(session, "mothers", {cluster.name: cluster.multiply_adds for cluster in session.plan.clusters})
 
 
 def hatch_members(
@@ -126,11 +123,7 @@ def train_members(session: Session) -> list[str]:
             raise MnxError(
                 f"{member.name} is not hatched from the trained mother: run 'mnx hatch -o {session.run.path}'"
             )
-    return [
-        member.name
-        for member in session.plan.members
-        if train_network(session, "members", member.name, member.multiply_adds, fresh=False, anneal=True)
-    ]
+    return train_stage(session, "members", {member.name: member.multiply_adds for member in session.plan.members})
 
 
 @dataclasses.dataclass(frozen=True)

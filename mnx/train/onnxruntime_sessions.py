@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from types import ModuleType
 from typing import Any, Final
 
+import numpy as np
 import numpy.typing as npt
 
 from mnx.errors import MnxError
+from mnx.graphs.model import Array
+from mnx.train.cuda import load_libraries, missing
 
 PROVIDERS: Final[Mapping[str, str]] = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 """Device -> what ONNX Runtime calls it."""
@@ -31,7 +35,7 @@ def require_device(device: str) -> None:
     """Refuse a device that the installed runtime has not.
 
     Raises:
-        MnxError: the device is unknown, or the runtime was not built for it.
+        MnxError: the device is unknown, the runtime was not built for it, or one of its libraries is missing.
     """
     if device not in PROVIDERS:
         raise MnxError(f"device {device!r} is unknown; give one of {', '.join(PROVIDERS)}")
@@ -42,6 +46,12 @@ def require_device(device: str) -> None:
             f"device '{device}' needs {PROVIDERS[device]}; the installed onnxruntime {runtime.__version__} has "
             f"{', '.join(available)}: pip install 'mothernets[cuda]' in a fresh environment"
         )
+    if device == "cuda":
+        load_libraries()
+        if reason := missing(Path(str(runtime.__file__)).parent / "capi"):
+            raise MnxError(
+                f"device 'cuda': onnxruntime-training {runtime.__version__} wants CUDA 11.8 and cuDNN 8; {reason}"
+            )
 
 
 def differentiate(proto: bytes, names: Sequence[str], loss: str) -> bytes:
@@ -74,8 +84,8 @@ def session(proto: bytes, device: str, threads: int) -> Any:
     started = runtime.InferenceSession(proto, options, providers=[(wanted, dict(PROVIDER_OPTIONS[device]))])
     if started.get_providers()[0] != wanted:
         raise MnxError(
-            f"device '{device}': {wanted} could not start; onnxruntime-training {runtime.__version__} wants CUDA 11.8 "
-            "and cuDNN 8, for example from the nvidia-*-cu11 wheels, on the library path"
+            f"device '{device}': {wanted} could not start, though all its libraries are there: look for the GPU with "
+            "nvidia-smi"
         )
     return started
 
@@ -83,6 +93,20 @@ def session(proto: bytes, device: str, threads: int) -> Any:
 def buffer(shape: Sequence[int], dtype: npt.DTypeLike, device: str) -> Any:
     """Memory for one tensor on a device, not initialised."""
     return _runtime().OrtValue.ortvalue_from_shape_and_type(list(shape), dtype, device, 0)
+
+
+def resident(array: Array, device: str) -> Any:
+    """An array on a device. On the CPU it stays where it is, memory-mapped files too, if it is in C order."""
+    return _runtime().OrtValue.ortvalue_from_numpy(np.asarray(array, order="C"), device, 0)
+
+
+def bind(binding: Any, values: Mapping[str, Any]) -> None:
+    """Bind inputs: arrays of the host, or values that are on the device already."""
+    for name, value in values.items():
+        if isinstance(value, np.ndarray):
+            binding.bind_cpu_input(name, value)
+        else:
+            binding.bind_ortvalue_input(name, value)
 
 
 def run(started: Any, binding: Any) -> None:

@@ -13,14 +13,18 @@ from typing import Any, Final
 
 import numpy as np
 
+from mnx.data.rows import Raw
+from mnx.data.scaling import Scaling
 from mnx.errors import MnxError
 from mnx.graphs.model import Array, Model
 from mnx.graphs.proto import to_proto
-from mnx.graphs.run import Batch, arrays_of
+from mnx.graphs.run import Batch
+from mnx.train.augment import Augmentation
+from mnx.train.feed import Fed, Feed
 from mnx.train.kernels import with_quick_kernels
 from mnx.train.losses import LOSS, MIX, OTHERS, SCORE, TARGETS, TEACHER
 from mnx.train.lowering import draw_masks
-from mnx.train.onnxruntime_sessions import buffer, differentiate, require_device, run, session
+from mnx.train.onnxruntime_sessions import bind, buffer, differentiate, require_device, run, session
 from mnx.train.optimiser import LAST, rates
 from mnx.train.settings import AVERAGE, WEIGHT, Diverged, StepSettings
 from mnx.train.step_graph import initial_state, step_graph
@@ -67,13 +71,18 @@ class Engine:
         self._fill(initial_state(model, self._graph))
         self._empty_sums()
 
+    def feed(self, raw: Sequence[Raw], scalings: Sequence[Scaling], augmentation: Augmentation) -> Feed:
+        """What makes batches of raw examples on this engine's device, with draws by this engine's seed; see `Feed`."""
+        return Feed(raw, scalings, augmentation, self._device, seed=self._seed)
+
     def step(
-        self, x: Batch, y: Array, lr: float, teacher: Array | None = None, mix: tuple[Array, float] | None = None
+        self, x: Batch | Fed, y: Array, lr: float, teacher: Array | None = None, mix: tuple[Array, float] | None = None
     ) -> tuple[float, float]:
         """Train on one batch.
 
         Args:
-            x: examples, shape (batch, ...), one array for every input; the batch may have another size at every step.
+            x: examples, shape (batch, ...), one array for every input, or what a feed has made of them; the batch may
+                have another size at every step.
             y: what is to be predicted, as the task has it: classes (batch,), 0 or 1 (batch,), or rows (batch, width).
             lr: the learning rate.
             teacher: a teacher's logits (batch, width), for distillation.
@@ -99,14 +108,14 @@ class Engine:
             done, loss, score = 1 - done, loss + of_part / parts, score + scored
             if not np.isfinite(of_part):
                 self._empty_sums()
-                raise Diverged(self._model.name, self._steps, of_part)
+                raise Diverged(self._model.name, f"the loss of step {self._steps} is {of_part}")
         self._current, self._steps = done, self._steps + 1
         return loss, score
 
     def _part(
         self,
         binding: Any,
-        feeds: Mapping[str, Array],
+        feeds: Mapping[str, Any],
         chosen: slice,
         part: int,
         lr: float,
@@ -114,14 +123,14 @@ class Engine:
     ) -> tuple[float, float]:
         """Run the graph on a part of a batch: its mean loss and the sum of its scores."""
         parts = self._settings.accumulate
-        given = {name: array[chosen] for name, array in feeds.items()} | rates(self._settings, lr, self._steps)
+        whole = {name: value if parts == 1 else _array(value)[chosen] for name, value in feeds.items()}
+        given = whole | rates(self._settings, lr, self._steps)
         given |= draw_masks(self._graph.masks, chosen.stop - chosen.start, self._seed, self._steps * parts + part)
         if parts > 1:
             given[LAST] = np.array(part == parts - 1)
         if mix is not None:
             given[MIX] = np.array(mix[1], np.float32)
-        for name, array in given.items():
-            binding.bind_cpu_input(name, array)
+        bind(binding, given)
         run(self._trainer, binding)
         return float(self._loss.numpy()), float(self._score.numpy())
 
@@ -219,9 +228,12 @@ class Engine:
         binding.bind_ortvalue_output(SCORE, self._score)
         return binding
 
-    def _examples(self, x: Batch) -> tuple[dict[str, Array], int]:
-        """The arrays by input name, and how many examples they hold."""
-        ports, arrays = self._graph.x, arrays_of(x)
+    def _examples(self, x: Batch | Fed) -> tuple[dict[str, Any], int]:
+        """The arrays, or values on the device, by input name, and how many examples they hold."""
+        ports, arrays = self._graph.x, x if isinstance(x, tuple) else (x,)
+        if arrays and not isinstance(arrays[0], np.ndarray):
+            named = {port.name: value for port, value in zip(ports, arrays, strict=True)}
+            return named, int(arrays[0].shape()[0])
         if len(ports) != len(arrays):
             raise MnxError(f"{self._model.name} has {len(ports)} inputs, not {len(arrays)}")
         for port, array in zip(ports, arrays, strict=True):
@@ -265,6 +277,11 @@ class Engine:
                 f"{self._model.name} has {width} logit{'s' if width > 1 else ''}, for 0 to {most - 1}"
             )
         return np.ascontiguousarray(y, port.dtype)
+
+
+def _array(value: Any) -> Array:
+    """An array, or a copy of a value on the device."""
+    return value if isinstance(value, np.ndarray) else np.asarray(value.numpy())
 
 
 def _quick_gradients(proto: bytes, names: Sequence[str], loss: str) -> bytes:

@@ -1,120 +1,251 @@
-"""How one network is trained: optimiser, schedule and stopping rule, the same for every way to train an ensemble."""
+"""How networks are trained: loss, optimiser, schedule, stopping rule, augmentation, for every stage of a run."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from mnx.errors import MnxError
-from mnx.train.settings import StepSettings
+from mnx.train.losses import LOSSES
+from mnx.train.settings import OPTIMISERS, StepSettings
+
+STAGES = ("mothers", "members", "independent")
+"""The stages that a recipe may have keys of their own for; independent networks are trained from scratch."""
+
+AUTO = "auto"
+
+
+SCHEDULES = ("plateau", "constant", "linear", "cosine", "one-cycle", "step", "cycles", "triangles")
+"""What `schedule` may be; see `schedule.SHAPES`."""
+CYCLIC = ("cycles", "triangles")
+"""The schedules that have cycles."""
+MIRRORS = ("off", "random", "alternating")
+CLASS_WEIGHTS = ("none", "balanced")
+WATCHED = ("validation", "training")
+
+
+def of_stages() -> dict[str, dict[str, Any]]:
+    """The default's keys of single stages: a mother is watched longer and not annealed, members begin in the middle."""
+    return {"mothers": {"patience": 4, "anneal": 0}, "members": {"warmup": 0.0, "grace": 0}}
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """Train at a constant learning rate until validation accuracy is flat, then let the rate fall to zero and stop.
+    """How one network is trained, and in `stages` what is different in some stages of a run; see `of`.
 
     Attributes:
-        lr: learning rate of the constant phase.
+        lr: the highest learning rate.
         batch: examples a step.
-        epochs: the most epochs a network may take, the falling phase included.
-        grace: epochs before a freshly drawn network is judged at all; a hatched one begins where learning is even.
-        patience: the least number of epochs without a better validation accuracy that ends the constant phase.
-        patience_share: that number as a share of the epochs so far, where this is more: a network that still learns
-            after many epochs is given more time, one that began well is not kept.
-        mother_patience: `patience` of a mother: her epochs are cheap, and every member goes on from them.
-        anneal: epochs of the falling phase; a mother has none, she is hatched from the constant phase.
-        warmup: epochs over which a freshly drawn network's learning rate rises from zero; hatched ones have none.
-        momentum: of the moving sum of gradients.
-        nesterov: look ahead by one step of momentum.
+        accumulate: in so many parts is a batch taken, to save memory.
+        optimiser: sgd or adamw.
+        momentum: of the moving sum of gradients; AdamW's first beta.
+        nesterov: look ahead by one step of momentum; SGD only.
+        beta2: of AdamW's moving mean of squares.
+        epsilon: that AdamW adds to its root.
         weight_decay: on weights only, never on biases and normalisation.
         clip_norm: the largest norm of all gradients together; 0 for any.
+        average: the most by which a moving average of the weights keeps its old value; 0 trains without one. The
+            average is what is validated and kept.
+        frozen_norm: leave the statistics of BatchNormalization as they are, and normalise with them.
+        loss: auto (cross-entropy for classes, binary for labels that are 0 or 1, mse for numbers), or its name.
         label_smoothing: the share of the target spread over all classes.
-        carry: whether hatched members go on with their mother's momentum.
+        class_weights: none; balanced (examples / (classes * examples of the class)).
+        schedule: plateau (the highest rate until the score is flat, then down to 0), or a function of the step:
+            constant, linear, cosine, one-cycle, step, cycles, triangles; see `schedule.SHAPES`.
+        warmup: epochs over which the rate rises from zero.
+        epochs: the most epochs a network may take.
+        seconds: the most time it may take; 0 for any.
+        multiply_adds: the most multiply-adds it may take; 0 for any.
+        watch: the score whose plateau counts: validation or training.
+        grace: epochs before a network is judged at all; a hatched one begins where learning is even.
+        patience: the least number of epochs without a better score that is a plateau.
+        patience_share: that number as a share of the epochs so far, where this is more: a network that still learns
+            after many epochs is given more time, one that began well is not kept.
+        anneal: epochs in which the rate falls behind the plateau, at most half of all; 0 for none.
+        peak: one-cycle: the share of all epochs after which the rate is highest.
+        milestones: step: the shares of all epochs after which the rate is multiplied by `gamma`.
+        gamma: step: what it is multiplied by.
+        cycle: cycles, triangles: epochs of a cycle.
+        settle: triangles: the share of all epochs before the first cycle.
+        average_cycles: cycles, triangles: keep the mean of the weights at the ends of all cycles (with statistics of
+            its own), not the last ones.
+        crop: images are shifted by up to so many pixels, the border reflected.
+        mirror: images are mirrored: off, random, or alternating (every image in one way in even epochs, in the other in
+            odd ones; Jordan 2024).
+        cutout: the side of a square that is blanked out of every image (DeVries and Taylor 2017); 0 for none.
+        mixup: alpha of the beta distribution that says in which shares two examples are mixed (Zhang et al. 2018); 0
+            for none.
+        retries: how often a network whose loss is not finite goes on from its last epoch at a lower rate.
+        retry_rate: what the rate is multiplied by then.
+        carry: whether hatched members go on with their mother's momentum; SGD only.
+        stages: for `STAGES`, keys with other values.
     """
 
     lr: float = 0.05
     batch: int = 128
+    accumulate: int = 1
+    optimiser: str = "sgd"
+    momentum: float = 0.9
+    nesterov: bool = True
+    beta2: float = 0.999
+    epsilon: float = 1e-8
+    weight_decay: float = 5e-4
+    clip_norm: float = 2.0
+    average: float = 0.0
+    frozen_norm: bool = False
+    loss: str = AUTO
+    label_smoothing: float = 0.0
+    class_weights: str = "none"
+    schedule: str = "plateau"
+    warmup: float = 1.0
     epochs: int = 60
+    seconds: float = 0.0
+    multiply_adds: float = 0.0
+    watch: str = "validation"
     grace: int = 6
     patience: int = 1
     patience_share: float = 0.3
-    mother_patience: int = 4
     anneal: int = 4
-    warmup: int = 1
-    momentum: float = 0.9
-    nesterov: bool = True
-    weight_decay: float = 5e-4
-    clip_norm: float = 2.0
-    label_smoothing: float = 0.0
+    peak: float = 0.25
+    milestones: tuple[float, ...] = (0.5, 0.75)
+    gamma: float = 0.1
+    cycle: int = 4
+    settle: float = 0.5
+    average_cycles: bool = False
+    crop: int = 0
+    mirror: str = "off"
+    cutout: int = 0
+    mixup: float = 0.0
+    retries: int = 1
+    retry_rate: float = 0.3
     carry: bool = True
+    stages: Mapping[str, Mapping[str, Any]] = field(default_factory=of_stages)
 
     def __post_init__(self) -> None:
         for key, (legal, words) in RANGES.items():
             if not legal(getattr(self, key)):
-                raise MnxError(f"recipe: {key} = {getattr(self, key)}: give {words}")
-        if self.anneal >= self.epochs:
-            raise MnxError(f"recipe: anneal = {self.anneal} must be less than epochs = {self.epochs}")
-        if self.nesterov and not self.momentum:
+                raise MnxError(f"recipe: {key} = {in_words(getattr(self, key))}: give {words}")
+        if self.batch % self.accumulate:
+            raise MnxError(
+                f"recipe: batch = {self.batch} cannot be taken in accumulate = {self.accumulate} equal parts"
+            )
+        if self.nesterov and not self.momentum and self.optimiser == "sgd":
             raise MnxError("recipe: momentum = 0 leaves nesterov nothing to look ahead with: give nesterov = false too")
+        if self.average_cycles and self.schedule not in CYCLIC:
+            raise MnxError("recipe: average_cycles = true needs the schedule cycles or triangles")
+        for stage, keys in self.stages.items():
+            if stage not in STAGES:
+                raise MnxError(f"recipe: no stage '{stage}'; there are {', '.join(STAGES)}")
+            try:
+                dataclasses.replace(self, **keys, stages={})
+            except MnxError as error:
+                raise MnxError(f"{error}  (in stage {stage})") from None
 
-    def step(self) -> StepSettings:
-        """What the training step must know."""
+    def of(self, stage: str) -> Recipe:
+        """The recipe of one stage: its own keys in place of the common ones."""
+        return dataclasses.replace(self, **self.stages.get(stage, {}), stages={})
+
+    def step(
+        self, task: str = "classes", default_loss: str = "cross-entropy", counts: Sequence[int] = ()
+    ) -> StepSettings:
+        """What the training step must know.
+
+        Args:
+            task: what is predicted, see `losses.TASKS`.
+            default_loss: in place of auto.
+            counts: training examples of each class, for balanced class weights.
+
+        Raises:
+            MnxError: class weights are asked for where there are no classes.
+        """
+        weights: tuple[float, ...] = ()
+        if self.class_weights == "balanced":
+            if not len(counts):
+                raise MnxError("recipe: class_weights = balanced needs labels that are classes: give none")
+            total, present = sum(counts), sum(1 for count in counts if count)
+            weights = tuple(float(total / (present * count)) if count else 0.0 for count in counts)
         return StepSettings(
+            task=task,
+            loss=default_loss if self.loss == AUTO else self.loss,
             label_smoothing=self.label_smoothing,
+            class_weights=weights,
+            optimiser=self.optimiser,
             momentum=self.momentum,
-            nesterov=self.nesterov,
+            nesterov=self.nesterov and self.optimiser == "sgd",
+            beta2=self.beta2,
+            epsilon=self.epsilon,
             weight_decay=self.weight_decay,
             clip_norm=self.clip_norm or None,
+            average=self.average,
+            accumulate=self.accumulate,
+            frozen_norm=self.frozen_norm,
+            mixup=self.mixup > 0,
         )
 
     def to_json(self) -> dict[str, Any]:
-        """The fields as plain data."""
-        return dataclasses.asdict(self)
+        """The fields as plain data; see `recipe_files.from_document`."""
+        return {key: list(value) if isinstance(value, tuple) else value for key, value in vars(self).items()} | {
+            "stages": {stage: dict(keys) for stage, keys in self.stages.items()}
+        }
 
 
-RANGES: Mapping[str, tuple[Callable[[Any], bool], str]] = {
+_Range = tuple[Callable[[Any], bool], str]
+_SHARE: _Range = (lambda value: 0 <= value < 1, "a number in [0, 1)")
+_COUNT: _Range = (lambda value: value >= 0, "a whole number, 0 or more")
+_SOME: _Range = (lambda value: value >= 1, "a whole number, 1 or more")
+_AMOUNT: _Range = (lambda value: 0 <= value < float("inf"), "a finite number, 0 or more")
+
+
+def _one_of(values: tuple[str, ...]) -> _Range:
+    return (lambda value: value in values, f"one of {', '.join(values)}")
+
+
+RANGES: Mapping[str, _Range] = {
     "lr": (lambda value: 0 < value < 100, "a number above 0 and below 100"),
-    "batch": (lambda value: value >= 1, "a whole number, 1 or more"),
-    "epochs": (lambda value: value >= 1, "a whole number, 1 or more"),
-    "grace": (lambda value: value >= 0, "a whole number, 0 or more"),
-    "patience": (lambda value: value >= 1, "a whole number, 1 or more"),
-    "patience_share": (lambda value: 0 <= value < 1, "a number in [0, 1)"),
-    "mother_patience": (lambda value: value >= 1, "a whole number, 1 or more"),
-    "anneal": (lambda value: value >= 0, "a whole number, 0 or more"),
-    "warmup": (lambda value: value >= 0, "a whole number, 0 or more"),
-    "momentum": (lambda value: 0 <= value < 1, "a number in [0, 1)"),
-    "weight_decay": (lambda value: 0 <= value < 1, "a number in [0, 1)"),
+    "batch": _SOME,
+    "accumulate": _SOME,
+    "optimiser": _one_of(OPTIMISERS),
+    "momentum": _SHARE,
+    "beta2": _SHARE,
+    "epsilon": (lambda value: 0 < value < 1, "a number in (0, 1)"),
+    "weight_decay": _SHARE,
     "clip_norm": (lambda value: 0 <= value < float("inf"), "a finite number, 0 for no clipping"),
-    "label_smoothing": (lambda value: 0 <= value < 1, "a number in [0, 1)"),
+    "average": _SHARE,
+    "loss": _one_of((AUTO, *(name for name in LOSSES if name != "distillation"))),
+    "label_smoothing": _SHARE,
+    "class_weights": _one_of(CLASS_WEIGHTS),
+    "schedule": _one_of(SCHEDULES),
+    "warmup": _AMOUNT,
+    "epochs": _SOME,
+    "seconds": _AMOUNT,
+    "multiply_adds": _AMOUNT,
+    "watch": _one_of(WATCHED),
+    "grace": _COUNT,
+    "patience": _SOME,
+    "patience_share": _SHARE,
+    "anneal": _COUNT,
+    "peak": (lambda value: 0 <= value <= 1, "a number in [0, 1]"),
+    "milestones": (
+        lambda value: all(0 < share < 1 for share in value) and list(value) == sorted(value),
+        "numbers in (0, 1) that rise",
+    ),
+    "gamma": (lambda value: 0 < value <= 1, "a number in (0, 1]"),
+    "cycle": _SOME,
+    "settle": _SHARE,
+    "crop": _COUNT,
+    "mirror": _one_of(MIRRORS),
+    "cutout": _COUNT,
+    "mixup": _AMOUNT,
+    "retries": _COUNT,
+    "retry_rate": (lambda value: 0 < value < 1, "a number in (0, 1)"),
 }
 """Legal values of a recipe's keys, and how to say so."""
 
 
-def recipe(settings: Mapping[str, str] | None = None) -> Recipe:
-    """The default recipe with some keys set from text, as given on a command line.
-
-    Raises:
-        MnxError: a key is unknown, or a value is not of its type or range.
-    """
-    types = {field.name: type(field.default) for field in dataclasses.fields(Recipe)}
-    values: dict[str, Any] = {}
-    for key, text in (settings or {}).items():
-        if key not in types:
-            raise MnxError(f"recipe: unknown key '{key}'; there are {', '.join(types)}")
-        values[key] = _parsed(key, text, types[key])
-    if "epochs" in values and "anneal" not in values:
-        values["anneal"] = min(Recipe.anneal, values["epochs"] // 2)
-    return Recipe(**values)
-
-
-def _parsed(key: str, text: str, kind: type) -> Any:
-    if kind is bool:
-        if text.lower() not in ("true", "false"):
-            raise MnxError(f"recipe: {key} = {text}: give true or false")
-        return text.lower() == "true"
-    try:
-        return kind(text)
-    except ValueError:
-        raise MnxError(f"recipe: {key} = {text}: give {RANGES[key][1]}") from None
+def in_words(value: Any) -> str:
+    """A value as a recipe's file has it."""
+    if isinstance(value, tuple):
+        return ", ".join(map(str, value))
+    return str(value).lower() if isinstance(value, bool) else str(value)

@@ -19,14 +19,18 @@ AVERAGE = "average/"
 
 
 class Diverged(MnxError):
-    """The loss of a step is not a finite number."""
+    """A training has gone where there are no finite numbers."""
 
-    def __init__(self, model: str, step: int, loss: float) -> None:
+    def __init__(self, model: str, what: str) -> None:
         super().__init__(
-            f"training {model} diverged: the loss of step {step} is {loss}; lower the learning rate, clip gradients, "
-            "or look for examples that are not finite"
+            f"training {model} diverged: {what}; lower the learning rate, clip gradients, or look for examples that "
+            "are not finite"
         )
-        self.step = step
+        self.model, self.what = model, what
+
+    def at(self, epoch: int, batch: int, batches: int) -> Diverged:
+        """The same with the place in the data."""
+        return Diverged(self.model, f"{self.what}, at batch {batch} of {batches} of epoch {epoch}")
 
 
 @dataclass(frozen=True)

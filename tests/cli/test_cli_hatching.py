@@ -121,7 +121,7 @@ def test_momentum_is_left_behind_from_the_start(call: Call, members: list[Path],
 def test_momentum_once_members_are_trained(call: Call, members: list[Path], tmp_path: Path) -> None:
     assert call("run", *members[:2], *QUICK, "-q").code == 0
     assert setting(tmp_path, "carry") is True
-    refused(call, tmp_path, ("train", "--fresh-momentum"), "trained with carry = True, not False")
+    refused(call, tmp_path, ("train", "--fresh-momentum"), "trained with carry = true, not false")
     twice = call("train", "--fresh-momentum", "--set", "carry=true")
     assert twice.code == 2
     assert "'carry' of the recipe is given twice" in twice.err

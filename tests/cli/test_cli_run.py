@@ -119,7 +119,7 @@ def hears_ctrl_c() -> None:
 @pytest.mark.slow
 def test_ctrl_c_ends_quietly_and_leaves_a_checkpoint(members: list[Path], tmp_path: Path) -> None:
     program = [sys.executable, "-c", "from mnx.cli.main import main; main()"]
-    recipe = ["--set", "epochs=100000", "--set", "mother_patience=100000", "--data", "digits"]
+    recipe = ["--set", "epochs=100000", "--set", "patience=100000", "--data", "digits"]
     command = [*program, "run", *map(str, members), *recipe]
     process = subprocess.Popen(
         command,

@@ -16,11 +16,18 @@ import pytest
 from PIL import Image
 from sklearn.datasets import load_digits
 
+from mnx.data import sources
 from mnx.data.raw import RawData
-from mnx.data.sources import SOURCES, read
+from mnx.data.sources import SOURCES
 from mnx.errors import MnxError
+from mnx.graphs.model import Port
 
 RANDOM = np.random.default_rng(7)
+
+
+def read(spec: str, shape: tuple[int, ...], seed: int) -> RawData:
+    """The data for members of one input."""
+    return sources.read(spec, (Port("x", "float32", shape),), seed)
 
 
 def write_idx(path: Path, array: np.ndarray, code: int = 8) -> None:
@@ -91,9 +98,9 @@ def test_npz_with_both_parts_is_taken_as_it_is(tmp_path: Path) -> None:
 def test_npz_with_one_part_is_split_by_class(tmp_path: Path) -> None:
     np.savez(tmp_path / "a.npz", x=np.arange(50)[:, None], y=np.arange(50)[:, None] % 5)
     raw = read(str(tmp_path / "a.npz"), (1,), 0)
-    assert np.bincount(raw.y_test).tolist() == [2] * 5
+    assert np.bincount(raw.y_test[:, 0]).tolist() == [2] * 5
     assert sorted([*raw.x_train[:, 0], *raw.x_test[:, 0]]) == list(range(50))
-    np.testing.assert_array_equal(raw.x_train[:, 0] % 5, raw.y_train)
+    np.testing.assert_array_equal(raw.x_train % 5, raw.y_train)
 
 
 def test_a_pickle_in_an_npz_is_never_loaded(tmp_path: Path) -> None:
@@ -153,10 +160,7 @@ def test_npz_with_other_names_is_refused(tmp_path: Path, names: list[str], found
     ("x", "y", "message"),
     [
         (np.zeros((4, 2)), np.zeros(3, int), "x has 4 examples, y has 3 labels"),
-        (np.zeros((4, 2)), np.eye(4, dtype=int), r"y has shape \(4, 4\); give one class a row, .*y\.argmax\(1\)"),
-        (np.zeros((4, 2)), np.zeros(4), r"y has dtype float64; classes are integers from 0: y\.astype\(int\)"),
         (np.zeros((0, 2)), np.zeros(0, int), r"x has shape \(0, 2\); give at least one example"),
-        (np.zeros(4), np.zeros(4, int), r"x has shape \(4,\)"),
         (np.zeros((4, 2), complex), np.zeros(4, int), "x has dtype complex128; give numbers"),
         (np.full((4, 2), "a"), np.zeros(4, int), "x has dtype <U1; give numbers"),
         (np.zeros((1, 2)), np.zeros(1, int), "one example cannot be split"),

@@ -7,7 +7,7 @@ import numpy as np
 from activated import convolutional, dense, perceptron, post_norm
 from averaged import bare_layer_norm, blocks, layer_norm, read_before_its_norm, rms_blocks, with_epsilon
 from hand_made import Net, inception
-from kinds import attending, group_normed
+from kinds import attending, group_normed, rescaled
 from op_networks import network_of, widened
 
 from mnx.graphs.model import Model, Shape
@@ -84,6 +84,11 @@ PAIRS: Mapping[str, tuple[Model, Model]] = {
     "wider heads": (ATTENDING, widened(ATTENDING, lambda old: 2 * old + 1)),
     "heads that grow in width": (attending("m", 6, 2, 1, 3), attending("n", 8, 2, 2, 5)),
     "joined heads that grow in width": (attending("m", 6, 2, 1, 3, True), attending("n", 8, 2, 2, 5, True)),
+    "more heads of another scale": (rescaled(attending("m", 6, 2, 1, 3), 1.0), attending("n", 6, 3, 1, 3)),
+    "joined heads of another scale": (
+        rescaled(attending("m", 6, 2, 1, 3, True), 1.0),
+        attending("n", 8, 2, 1, 3, True),
+    ),
     "more blocks of channels": (blocked(1, 2), blocked(1, 4, 8)),
     "more normalised blocks": (group_normed("m", 2, 4), group_normed("n", 4, 8)),
     "larger kernel": (vgg("m", [[(3, 3)]], 3, (2, 6, 6), (5,)), vgg("n", [[(5, 3)]], 3, (2, 6, 6), (5,))),

@@ -1,6 +1,6 @@
 """Random ensembles of every kind of network that grows, for properties that must hold of all of them."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from activated import branched, convolutional, dense, gated, perceptron, post_norm
@@ -12,6 +12,11 @@ from mnx.graphs.model import Model
 from mnx.graphs.zoo import layers
 
 Ensembles = st.SearchStrategy[list[Model]]
+
+NORMED = range(7, 14)
+"""Channels before a LayerNormalization. Fewer are, in one of some thousand tokens, nearly equal: then their variance is
+small beside their squared mean, and ONNX Runtime, which takes it as the mean of squares less the square of the mean,
+loses in float32 what the certificate asks for. In double precision narrower ones grow as exactly (see `test_heads`)."""
 
 
 def named(nets: st.SearchStrategy[Model]) -> Ensembles:
@@ -42,7 +47,7 @@ def coded(draw: st.DrawFn) -> list[Model]:
 def averaged(draw: st.DrawFn) -> list[Model]:
     """Residual perceptrons that normalise over their channels, and convolutions that normalise over blocks of them."""
     if draw(st.booleans()):
-        plain = st.tuples(st.integers(4, 11), st.integers(1, 2), st.booleans())
+        plain = st.tuples(st.sampled_from(NORMED), st.integers(1, 2), st.booleans())
         return draw(named(plain.map(lambda drew: pre_norm("t", *drew))))
     groups = draw(st.integers(1, 3))
     return draw(named(st.integers(1, 4).map(lambda times: group_normed("g", groups, 2 * times * groups))))
@@ -78,11 +83,19 @@ def group_normed(name: str, groups: int, width: int) -> Model:
     return net.finish(x)
 
 
-def attending(name: str, width: int, heads: int, depth: int, size: int = 4, joined: bool = False) -> Model:
+def rescaled(model: Model, number: float) -> Model:
+    """Attention that multiplies its scores by another number."""
+    scales = {name: array for name, array in model.weights.items() if name.startswith("scale")}
+    return model.with_weights({name: np.full(array.shape, number, array.dtype) for name, array in scales.items()})
+
+
+def attending(
+    name: str, width: int, heads: int, depth: int, size: int | Sequence[int] = 4, joined: bool = False
+) -> Model:
     """Self-attention over the four rows of an image, normalised before each block.
 
-    Heads have `size` channels and scores are scaled by its root; queries, keys and values come from one layer if
-    `joined`.
+    Heads have `size` channels, in all blocks or in each its own, and scores are scaled by its root; queries, keys and
+    values come from one layer if `joined`.
     """
     net = Net(name)
     build = net.builder
@@ -95,16 +108,16 @@ def attending(name: str, width: int, heads: int, depth: int, size: int = 4, join
         return build.add("LayerNormalization", x, scale, shift, axis=-1)
 
     def linear(x: str, given: int, made: int) -> str:
-        weight = build.weight("linear.weight", np.ones((given, made), np.float32))
+        weight = build.weight("linear.weight", net.fill.normal((given, made), given))
         return build.add("Add", build.add("MatMul", x, weight), build.weight("linear.bias", np.ones(made, np.float32)))
 
-    def split(x: str, order: tuple[int, ...]) -> str:
+    def split(x: str, size: int, order: tuple[int, ...]) -> str:
         return build.add("Transpose", build.add("Reshape", x, constant(0, 4, heads, size)), perm=order)
 
-    def parts(y: str) -> tuple[str, str, str]:
+    def parts(y: str, size: int) -> tuple[str, str, str]:
         orders = ((0, 2, 1, 3), (0, 2, 3, 1), (0, 2, 1, 3))
         if not joined:
-            queries, keys, values = (split(linear(y, width, size * heads), order) for order in orders)
+            queries, keys, values = (split(linear(y, width, size * heads), size, order) for order in orders)
             return queries, keys, values
         every = build.add("Reshape", linear(y, width, 3 * size * heads), constant(0, 4, 3, heads, size))
         every = build.add("Transpose", every, perm=(2, 0, 3, 1, 4))
@@ -115,13 +128,13 @@ def attending(name: str, width: int, heads: int, depth: int, size: int = 4, join
 
     x = build.add("Reshape", layers.INPUT, constant(0, 4, 8))
     x = linear(x, 8, width)
-    for _ in range(depth):
-        queries, keys, values = parts(norm(x))
-        root = build.weight("scale", np.array(size**-0.5, np.float32))
+    for own in (size,) * depth if isinstance(size, int) else size:
+        queries, keys, values = parts(norm(x), own)
+        root = build.weight("scale", np.array(own**-0.5, np.float32))
         scores = build.add("Mul", build.add("MatMul", queries, keys), root)
         mixed = build.add("MatMul", build.add("Softmax", scores, axis=-1), values)
-        mixed = build.add("Reshape", build.add("Transpose", mixed, perm=(0, 2, 1, 3)), constant(0, 4, size * heads))
-        x = build.add("Add", x, linear(mixed, size * heads, width))
+        mixed = build.add("Reshape", build.add("Transpose", mixed, perm=(0, 2, 1, 3)), constant(0, 4, own * heads))
+        x = build.add("Add", x, linear(mixed, own * heads, width))
     x = build.add("ReduceMean", norm(x), build.weight("axes", np.array([1], np.int64)), keepdims=0)
     return net.done(layers.gemm(build, net.fill, x, width, 3, name="head", output=layers.LOGITS), (3,))
 
@@ -141,13 +154,13 @@ KINDS: Mapping[str, Ensembles] = {
     "gates": named(_PLAN.map(lambda plan: gated("g", plan))),
     "coded": coded(),
     "averaged": averaged(),
-    "post-norm": named(st.tuples(st.sampled_from([4, 8, 16]), st.integers(1, 3)).map(lambda d: post_norm("n", *d))),
+    "post-norm": named(st.tuples(st.sampled_from([8, 16, 32]), st.integers(1, 3)).map(lambda d: post_norm("n", *d))),
     "attention": named(
-        st.tuples(st.integers(4, 9), st.integers(1, 3), st.integers(1, 2)).map(lambda d: attending("a", *d))
+        st.tuples(st.sampled_from(NORMED), st.integers(1, 3), st.integers(1, 2)).map(lambda d: attending("a", *d))
     ),
     "wider heads": st.tuples(st.integers(1, 3), st.booleans()).flatmap(
         lambda fixed: named(
-            st.tuples(st.integers(4, 9), st.integers(1, 2), st.integers(2, 6)).map(
+            st.tuples(st.sampled_from(NORMED), st.integers(1, 2), st.integers(2, 6)).map(
                 lambda d: attending("w", d[0], fixed[0], d[1], d[2], fixed[1])
             )
         )

@@ -212,6 +212,9 @@ TWINS: Mapping[str, Twin] = {
         "queries.Queries.row", breaking.rows_as_they_come, "heads that grow in width", "matmul_4"
     ),
     "unscaled heads": Twin("queries.attention_of", then(breaking.unscaled), "heads that grow in width", "mul"),
+    "queries of another scale as they come": Twin(
+        "queries.Queries.row", breaking.rows_as_they_come, "more heads of another scale", "mul"
+    ),
     "joined queries as they come": Twin(
         "queries.Queries.row", breaking.rows_as_they_come, "joined heads that grow in width", "matmul_2"
     ),

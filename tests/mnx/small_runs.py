@@ -9,11 +9,11 @@ from mnx.graphs import onnx_file
 from mnx.graphs.zoo.ensembles import ensemble
 from mnx.planning import plan_members
 from mnx.session import Session, keep_settings, open_session
-from mnx.train.recipe import recipe
+from mnx.train.recipe_files import recipe
 from mnx.workspace import RunFolder
 
 NAMES = ("P64", "P96", "P64-64")
-SETTINGS = {"lr": "0.1", "epochs": "3", "grace": "0", "patience": "3", "mother_patience": "3", "anneal": "1"}
+SETTINGS = {"lr": "0.1", "epochs": "3", "grace": "0", "patience": "3", "members.anneal": "1"}
 RECIPE = recipe(SETTINGS)
 EXAMPLES = 600
 

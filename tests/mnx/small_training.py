@@ -79,9 +79,7 @@ def separable(n: int = 80, seed: int = 0, scale: float = 1.0) -> Dataset:
     return Dataset("clouds", *parts, CLASSES, f"clouds-{n}-{seed}-{scale}")
 
 
-def job(
-    model: Model, folder: Path, seed: int = 5, fresh: bool = True, anneal: bool = True, momentum: float = 0.0
-) -> Job:
+def job(model: Model, folder: Path, seed: int = 5, momentum: float = 0.0) -> Job:
     """The training of one network as a member, whose momentum deviates by so much at the start."""
     random = np.random.default_rng(seed)
     kept = {
@@ -89,7 +87,7 @@ def job(
         for name, kind in parameters(model).items()
         if kind.trained and momentum
     }
-    return Job("members", model.name, model, folder, seed, fresh, anneal, kept)
+    return Job("members", model.name, model, folder, seed, 0, kept)
 
 
 def train_in(

@@ -10,7 +10,7 @@ from onnx import TensorProto, helper
 from small_runs import EXAMPLES, NAMES, opened, planned, write_members
 from small_training import CLASSES, SHAPE, plain, separable
 
-from mnx.ensemble import combine, ensemble_scores, probabilities, score_files, score_models
+from mnx.ensemble import combine, ensemble_scores, predicted_by, score_files, score_models
 from mnx.errors import MnxError
 from mnx.events import Event, Events
 from mnx.graphs import onnx_file
@@ -36,7 +36,8 @@ def ending(folder: Path, op: str) -> Path:
 def test_probabilities_are_the_same_whatever_a_file_ends_with(head: str, tmp_path: Path) -> None:
     x = separable().test.x()
     expected = softmax(run(plain(), x)["logits"])
-    found = probabilities(ending(tmp_path, head), x)
+    path = ending(tmp_path, head)
+    found = predicted_by(path, onnx_file.read(path), x)
     assert found.dtype == np.float64
     assert difference(expected, found).passed
 
@@ -48,27 +49,27 @@ def test_an_output_that_is_no_row_of_classes_is_refused(tmp_path: Path) -> None:
     proto.graph.output.append(helper.make_tensor_value_info("p", TensorProto.FLOAT, [1, "M"]))
     onnx.save(proto, tmp_path / "row.onnx")
     with pytest.raises(MnxError, match=r"row\.onnx gives an output of shape \(1, 120\) for 40 examples, not"):
-        probabilities(tmp_path / "row.onnx", separable().test.x())
+        predicted_by(tmp_path / "row.onnx", plain(), separable().test.x())
 
 
 def test_a_file_that_cannot_be_run_is_refused(tmp_path: Path) -> None:
     (tmp_path / "torn.onnx").write_bytes(b"\x08\x07")
     with pytest.raises(GraphError, match=r"torn\.onnx"):
-        probabilities(tmp_path / "torn.onnx", separable().test.x())
+        predicted_by(tmp_path / "torn.onnx", plain(), separable().test.x())
 
 
 def test_files_of_other_classes_are_refused(tmp_path: Path) -> None:
     data = separable()
     onnx_file.write(mlp("more", SHAPE, (4,), CLASSES + 1), tmp_path / "more.onnx")
     with pytest.raises(MnxError, match=r"more\.onnx tells 4 classes apart, the data have 3"):
-        score_files({"more": tmp_path / "more.onnx"}, data.test.x(), data.test.y, CLASSES, Events())
+        score_files({"more": tmp_path / "more.onnx"}, data.test, data.task, Events())
 
 
 def test_every_file_is_heard_of(tmp_path: Path) -> None:
     data, heard = separable(), list[Event]()
     onnx_file.write(plain(), tmp_path / "plain.onnx")
     files = {"a": tmp_path / "plain.onnx", "b": tmp_path / "plain.onnx"}
-    found = score_files(files, data.test.x(), data.test.y, CLASSES, Events(None, [heard.append]))
+    found = score_files(files, data.test, data.task, Events(None, [heard.append]))
     assert list(found) == ["a", "b"]
     assert [(event["network"], event["done"], event["total"]) for event in heard] == [("a", 1, 2), ("b", 2, 2)]
 
@@ -92,7 +93,7 @@ def test_a_file_that_takes_images_channels_last_scores_the_same(tmp_path: Path) 
     files = {"first": tmp_path / "first.onnx", "last": tmp_path / "last.onnx"}
     onnx_file.write(first, files["first"])
     onnx.save(proto, files["last"])
-    found = score_files(files, data.test.x(), data.test.y, CLASSES, Events())
+    found = score_files(files, data.test, data.task, Events())
     assert difference(found["first"][1], found["last"][1]).passed
 
 

@@ -2,8 +2,10 @@
 
 import dataclasses
 import json
+import re
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +17,15 @@ from mnx.data.batches import batches
 from mnx.errors import MnxError
 from mnx.events import Event, Events
 from mnx.graphs.model import Model
+from mnx.graphs.parameters import parameters
 from mnx.graphs.run import run
-from mnx.train.loop import Trained, scored, train
+from mnx.metrics import validation_score
+from mnx.train import checkpoint
+from mnx.train.loop import Trained, train
 from mnx.train.recipe import Recipe
 
 STEPS = 80 // RECIPE.batch
-STEP = {"event", "stage", "network", "epoch", "step", "steps", "loss", "accuracy"}
+STEP = {"event", "stage", "network", "epoch", "step", "steps", "task", "loss", "accuracy"}
 EPOCH = {"loss", "train_score", "validation_score", "validation_loss", "lr", "seconds"}
 
 
@@ -55,8 +60,8 @@ def test_a_separable_problem_is_learnt(build: Callable[[], Model], tmp_path: Pat
     model, data = build(), separable()
     trained = train(job(model, tmp_path), data, Recipe(lr=0.1, batch=16, epochs=12, anneal=4), make, Events())
     before, after = (run(each, data.test.x())[each.outputs[0].name] for each in (model, trained.model))
-    assert scored(before, data.test.y)[0] < 0.9
-    assert scored(after, data.test.y)[0] == 1
+    assert validation_score("classes", before, data.test.y)[0] < 0.9
+    assert validation_score("classes", after, data.test.y)[0] == 1
     assert trained.epochs[-1].validation_score == 1
     assert trained.epochs[-1].loss < trained.epochs[0].loss / 2
     assert trained.samples == len(trained.epochs) * 80
@@ -67,7 +72,7 @@ def test_scores_are_those_of_the_weights_that_come_back(tmp_path: Path) -> None:
     data = separable()
     trained = train_in(tmp_path, with_norm())
     logits = run(trained.model, data.validation.x())[trained.model.outputs[0].name]
-    accuracy, loss = scored(logits, data.validation.y)
+    accuracy, loss = validation_score("classes", logits, data.validation.y)
     assert trained.epochs[-1].validation_score == accuracy
     assert trained.epochs[-1].validation_loss == pytest.approx(loss, rel=1e-5)
 
@@ -181,7 +186,7 @@ def test_events_come_in_order_with_their_fields(tmp_path: Path) -> None:
             assert event["steps"] == STEPS
             assert 0 <= event["accuracy"] <= 1
         else:
-            assert set(event) == EPOCH | {"time", "event", "stage", "network", "epoch"}
+            assert set(event) == EPOCH | {"time", "event", "stage", "network", "epoch", "task"}
     ends = [event for event in seen if event["event"] == "epoch"]
     assert [{key: event[key] for key in EPOCH} for event in ends] == [vars(epoch) for epoch in trained.epochs]
     assert [json.loads(line) for line in (tmp_path / "events.jsonl").read_text().splitlines()] == ends
@@ -218,11 +223,110 @@ def test_a_network_that_breaks_in_its_last_step_is_an_error(tmp_path: Path) -> N
     wild = Recipe(lr=99.0, batch=80, epochs=1, anneal=0, warmup=0, clip_norm=0.0)
     with pytest.raises(MnxError, match=r"training plain diverged: after epoch 1 .* not finite; lower the"):
         train(job(plain(), tmp_path), separable(scale=1e15), wild, make, Events())
-    assert not list(tmp_path.iterdir())
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint.npz"]  # one retry was begun
+
+
+def test_a_network_that_diverges_goes_on_from_its_last_epoch_at_a_lower_rate(tmp_path: Path) -> None:
+    heard: list[Event] = []
+    wild = Recipe(lr=99.0, batch=16, epochs=4, anneal=0, warmup=3, clip_norm=0.0, retries=9, retry_rate=0.01)
+    trained = train(job(plain(), tmp_path), separable(scale=1e8), wild, make, Events(listeners=[heard.append]))
+    assert len(trained.epochs) == 4
+    assert np.isfinite([epoch.loss for epoch in trained.epochs]).all()
+    retries = [event for event in heard if event["event"] == "diverged"]
+    assert retries
+    assert re.search(r"the loss of step \d+ is (nan|inf), at batch \d of 5 of epoch \d", retries[0]["reason"])
+    assert [event["lr"] for event in retries] == pytest.approx([99 * 0.01 ** (n + 1) for n in range(len(retries))])
+    assert trained.epochs[-1].lr == pytest.approx(retries[-1]["lr"])
+
+
+def test_without_retries_the_last_good_checkpoint_stays(tmp_path: Path) -> None:
+    steep = Recipe(lr=99.0, batch=16, epochs=60, anneal=0, warmup=30, patience=60, clip_norm=0.0, retries=0)
+    with pytest.raises(MnxError, match=r"diverged: the loss of step \d+ is (nan|inf), at batch \d of 5 of epoch \d+;"):
+        train(job(plain(), tmp_path), separable(scale=1e3), steep, make, Events())
+    history = checkpoint.load(tmp_path / "checkpoint.npz")[1]["history"]
+    assert len(history) > 0
+    assert np.isfinite([epoch["loss"] for epoch in history]).all()
+
+
+def test_budgets_end_a_training(tmp_path: Path) -> None:
+    recipe = Recipe(batch=16, epochs=50, patience=50, anneal=2)
+    cheap = replace(job(plain(), tmp_path / "cost"), step_cost=100)
+    trained = train(cheap, separable(), replace(recipe, multiply_adds=100 * 80 * 6.5), make, Events())
+    assert len(trained.epochs) == 6
+    assert trained.epochs[-1].lr < recipe.lr
+    # less than an epoch is an epoch
+    least = train(
+        replace(cheap, folder=tmp_path / "less"), separable(), replace(recipe, multiply_adds=1.0), make, Events()
+    )
+    assert len(least.epochs) == 1
+    brief = train(job(plain(), tmp_path / "time"), separable(), replace(recipe, seconds=1e-6), make, Events())
+    assert len(brief.epochs) == 1
+
+
+def test_averaged_cycles_are_the_mean_of_what_the_cycles_ended_with(tmp_path: Path) -> None:
+    recipe = Recipe(batch=16, epochs=6, schedule="cycles", cycle=2, warmup=0)
+    apart = train(job(with_norm(), tmp_path / "apart"), separable(), recipe, make, Events())
+    together = train(
+        job(with_norm(), tmp_path / "mean"), separable(), replace(recipe, average_cycles=True), make, Events()
+    )
+    assert len(apart.snapshots) == 3
+    assert same_bits(apart.snapshots[-1], apart.model.weights)
+    for name, kind in parameters(apart.model).items():
+        mean = np.mean([each[name] for each in apart.snapshots], axis=0)
+        close = np.allclose(together.model.weights[name], mean, atol=1e-6)
+        assert close or not kind.trained
+    assert any(
+        not np.array_equal(together.model.weights[name], apart.model.weights[name])
+        for name, kind in parameters(apart.model).items()
+        if not kind.trained
+    )
+
+
+def test_a_moving_average_is_what_is_validated_and_kept(tmp_path: Path) -> None:
+    recipe = Recipe(batch=16, epochs=3, patience=9, average=0.9)
+    trained = train(job(with_norm(), tmp_path), separable(), recipe, make, Events())
+    plainly = train(job(with_norm(), tmp_path / "plain"), separable(), replace(recipe, average=0.0), make, Events())
+    assert not same_bits(trained.model.weights, plainly.model.weights)
+    assert [epoch.loss for epoch in trained.epochs] == [epoch.loss for epoch in plainly.epochs]
+    logits = run(trained.model, separable().validation.x())[trained.model.outputs[0].name]
+    loss = validation_score("classes", logits, separable().validation.y)[1]
+    assert loss == pytest.approx(trained.epochs[-1].validation_loss, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        Recipe(batch=16, epochs=6, optimiser="adamw", lr=0.01, average=0.9, accumulate=2),
+        Recipe(batch=16, epochs=6, schedule="cycles", cycle=2, average_cycles=True),
+        Recipe(batch=16, epochs=6, schedule="one-cycle", label_smoothing=0.1),
+        Recipe(lr=99.0, batch=16, epochs=6, anneal=0, warmup=3, clip_norm=0.0, retries=9, retry_rate=0.01),
+    ],
+    ids=["adamw", "cycles", "one-cycle", "retried"],
+)
+def test_an_interrupted_training_of_any_recipe_ends_with_the_same_bits(recipe: Recipe, tmp_path: Path) -> None:
+    data = separable(scale=1e8 if recipe.lr > 1 else 1.0)
+    whole = train(job(with_dropout(), tmp_path / "whole"), data, recipe, make, Events())
+
+    def interrupted(event: Event) -> None:
+        if event["event"] in ("step", "diverged") and next(dice) < 0.08:
+            raise KeyboardInterrupt
+
+    dice = iter(np.random.default_rng(0).random(10_000))
+    stops = 0
+    while True:
+        try:
+            parts = train(job(with_dropout(), tmp_path / "parts"), data, recipe, make, Events(listeners=[interrupted]))
+            break
+        except KeyboardInterrupt:
+            stops += 1
+    assert stops > 1
+    assert same_bits(parts.model.weights, whole.model.weights)
+    assert same_bits(parts.momentum, whole.momentum)
+    assert [replace(each, seconds=0) for each in parts.epochs] == [replace(each, seconds=0) for each in whole.epochs]
 
 
 def test_scores_of_logits_are_exact_and_do_not_overflow() -> None:
     logits = np.array([[0.0, 0.0], [3e38, -3e38], [1.0, 2.0]], np.float32)
-    accuracy, loss = scored(logits, np.array([0, 0, 1]))
+    accuracy, loss = validation_score("classes", logits, np.array([0, 0, 1]))
     assert accuracy == 1
     assert loss == pytest.approx((np.log(2) + 0 + np.log1p(np.exp(-1))) / 3)

@@ -1,13 +1,12 @@
 """The MotherNets method, stage by stage: members start as good as their mother, and no stage is taken out of order."""
 
-import dataclasses
 import json
 import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
-from small_runs import EXAMPLES, NAMES, RECIPE, contents, opened, planned, write_members
+from small_runs import EXAMPLES, NAMES, RECIPE, SETTINGS, contents, opened, planned, write_members
 
 from mnx.errors import MnxError
 from mnx.events import Event, Events
@@ -20,6 +19,7 @@ from mnx.graphs.zoo.mlp import mlp
 from mnx.methods.independent import train_independent
 from mnx.methods.mothernets import hatch_members, train_members, train_mothers
 from mnx.session import Session, job_seed, open_session
+from mnx.train.recipe_files import recipe
 from mnx.workspace import file_hash
 
 
@@ -91,7 +91,7 @@ def test_members_learn_on_from_their_mother(hatched: Session) -> None:
 
 
 def test_a_mother_warms_up_and_does_not_anneal(tmp_path: Path) -> None:
-    falling = dataclasses.replace(RECIPE, epochs=5, patience=5, mother_patience=5, anneal=2)
+    falling = recipe({**SETTINGS, "epochs": "5", "patience": "5", "members.anneal": "2"})
     session = opened(planned(tmp_path), recipe=falling)
     train_mothers(session)
     training = session.run.training("mothers", "cluster1")

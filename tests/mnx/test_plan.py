@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 from small_training import examples
 
 from mnx.errors import MnxError
+from mnx.graphs.interface import PLAIN, SIGMOID, SOFTMAX, Interface
 from mnx.graphs.model import Port
+from mnx.graphs.probes import Content
 from mnx.plan import VERSION, Plan, PlannedCluster, PlannedMember, load, save
 
 WORDS = st.text(st.characters(codec="utf-8", exclude_categories=["Cs"]), min_size=1, max_size=8)
@@ -40,8 +42,13 @@ PLANS = st.builds(
     Plan,
     rule=st.one_of(st.fixed_dictionaries({"tau": st.floats(0.01, 1)}), st.fixed_dictionaries({"clusters": NUMBERS})),
     seed=NUMBERS,
-    inputs=st.lists(PORTS, min_size=1, max_size=3).map(tuple),
-    classes=NUMBERS,
+    interface=st.builds(
+        Interface,
+        st.lists(PORTS, min_size=1, max_size=3).map(tuple),
+        NUMBERS,
+        st.sampled_from([SOFTMAX, SIGMOID, PLAIN]),
+        st.lists(st.builds(Content, st.sampled_from(["ids", "mask", "numbers"]), NUMBERS), max_size=3).map(tuple),
+    ),
     clusters=st.lists(CLUSTERS, max_size=2).map(tuple),
     members=st.lists(MEMBERS, max_size=2).map(tuple),
 )
@@ -49,8 +56,7 @@ PLANS = st.builds(
 PLAN = Plan(
     rule={"tau": 0.5},
     seed=3,
-    inputs=(Port("x", "float32", (1, 8, 8)),),
-    classes=10,
+    interface=Interface((Port("x", "float32", (1, 8, 8)),), 10, SOFTMAX),
     clusters=(PlannedCluster("cluster1", ("a",), 10, 20), PlannedCluster("cluster2", ("b",), 30, 40)),
     members=(PlannedMember("a", "a.onnx", "f00", "cluster1", 12, 24, 0.83, (("fc", "fc"),), (("r", "Relu", "free"),)),),
 )
@@ -110,9 +116,4 @@ def test_fields_are_plain_data() -> None:
     assert document["rule"] == {"tau": 0.5}
     assert document["inputs"] == [{"name": "x", "dtype": "float32", "shape": [1, 8, 8]}]
     assert document["members"][0]["inserted"] == [["r", "Relu", "free"]]
-
-
-def test_a_plan_of_networks_with_several_inputs_has_no_one_input() -> None:
-    several = dataclasses.replace(PLAN, inputs=(*PLAN.inputs, Port("mask", "int64", (8,))))
-    with pytest.raises(MnxError, match=r"2 inputs \(x, mask\); mnx plans such networks, and trains those with one"):
-        several.input  # noqa: B018 - the property raises
+    assert (document["width"], document["head"], document["contents"]) == (10, "Softmax", [])

@@ -39,7 +39,7 @@ def test_a_plan_says_all_of_members_and_clusters(members: list[Path], run: RunFo
     found = plan(members[::-1], run, seed=3)
     assert found == run.plan()
     assert [member.name for member in found.members] == sorted(NAMES)
-    assert (found.seed, found.classes, found.input.shape, dict(found.rule)) == (
+    assert (found.seed, found.interface.width, found.interface.inputs[0].shape, dict(found.rule)) == (
         3,
         10,
         INPUT,
@@ -159,13 +159,15 @@ def test_members_of_other_inputs_or_classes_are_refused(
     assert not run.path.exists()
 
 
-def test_a_network_that_says_yes_or_no_to_each_class_is_refused(run: RunFolder, tmp_path: Path) -> None:
+def test_a_network_that_says_yes_or_no_to_each_class_is_planned_with_its_like(run: RunFolder, tmp_path: Path) -> None:
     model = mlp("labels", INPUT, (8,), 4)
-    head = Node("each", "Sigmoid", (model.outputs[0].name,), ("probabilities",))
-    onnx_file.write(model.replace(head=(head,)), tmp_path / "labels.onnx")
-    with pytest.raises(MnxError, match="labels ends in Sigmoid"):
-        plan([tmp_path / "labels.onnx"], run)
+    for name, op in (("labels", "Sigmoid"), ("choice", "Softmax"), ("plain", "")):
+        head = (Node("each", op, (model.outputs[0].name,), ("probabilities",)),) if op else ()
+        onnx_file.write(model.replace(head=head), tmp_path / f"{name}.onnx")
+    with pytest.raises(GraphError, match=r"choice ends in Softmax, which chooses one class, labels in Sigmoid"):
+        plan([tmp_path / "labels.onnx", tmp_path / "choice.onnx"], run)
     assert not run.path.exists()
+    assert plan([tmp_path / "labels.onnx", tmp_path / "plain.onnx"], run).interface.head == "Sigmoid"
 
 
 def test_a_network_that_is_no_classifier_is_refused(run: RunFolder, tmp_path: Path) -> None:

@@ -1,51 +1,107 @@
 """The recipe: every key is refused outside its range, by name, and text is read as the command line gives it."""
 
 import dataclasses
+import json
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from mnx.errors import MnxError
-from mnx.train.recipe import RANGES, Recipe, recipe
+from mnx.train.recipe import RANGES, SCHEDULES, STAGES, Recipe, in_words
+from mnx.train.recipe_files import from_document, from_toml, names, recipe, text_of
+from mnx.train.settings import StepSettings
 
 NAN, INF = float("nan"), float("inf")
 
 ILLEGAL: dict[str, list[Any]] = {
     "lr": [0.0, -0.1, 100.0, NAN, INF],
     "batch": [0, -1],
+    "accumulate": [0],
+    "optimiser": ["adam", ""],
+    "momentum": [-0.1, 1.0, NAN],
+    "beta2": [-0.1, 1.0, NAN],
+    "epsilon": [0.0, 1.0, NAN],
+    "weight_decay": [-1e-9, 1.0, NAN, INF],
+    "clip_norm": [-1.0, INF, NAN],
+    "average": [-0.1, 1.0, NAN],
+    "loss": ["hinge", "distillation"],
+    "label_smoothing": [-0.1, 1.0, NAN],
+    "class_weights": ["1"],
+    "schedule": ["cosines"],
+    "warmup": [-1.0, INF, NAN],
     "epochs": [0, -3],
+    "seconds": [-1.0, INF, NAN],
+    "multiply_adds": [-1.0, INF, NAN],
+    "watch": ["loss"],
     "grace": [-1],
     "patience": [0],
     "patience_share": [-0.1, 1.0, NAN],
-    "mother_patience": [0],
     "anneal": [-1],
-    "warmup": [-1],
-    "momentum": [-0.1, 1.0, NAN],
-    "weight_decay": [-1e-9, 1.0, NAN, INF],
-    "clip_norm": [-1.0, INF, NAN],
-    "label_smoothing": [-0.1, 1.0, NAN],
+    "peak": [-0.1, 1.1, NAN],
+    "milestones": [(0.5, 0.2), (0.0,), (1.0,), (NAN,)],
+    "gamma": [0.0, 1.1, NAN],
+    "cycle": [0],
+    "settle": [-0.1, 1.0, NAN],
+    "crop": [-1],
+    "mirror": ["on"],
+    "cutout": [-1],
+    "mixup": [-0.1, INF, NAN],
+    "retries": [-1],
+    "retry_rate": [0.0, 1.0, NAN],
 }
 
 LEGAL: dict[str, list[Any]] = {
     "lr": [1e-9, 99.0],
     "batch": [1, 10**6],
+    "accumulate": [1, 64],
+    "optimiser": ["sgd", "adamw"],
+    "momentum": [0.1, 0.99],
+    "nesterov": [False],
+    "beta2": [0.0, 0.95],
+    "epsilon": [1e-12],
+    "weight_decay": [0.0, 0.5],
+    "clip_norm": [0.0, 1e9],
+    "average": [0.0, 0.999],
+    "frozen_norm": [True],
+    "loss": ["auto", "cross-entropy", "binary", "mse", "mae"],
+    "label_smoothing": [0.0, 0.5],
+    "class_weights": ["none", "balanced"],
+    "schedule": list(SCHEDULES),
+    "warmup": [0.0, 2.5],
     "epochs": [5],
+    "seconds": [0.0, 60.5],
+    "multiply_adds": [0.0, 1e15],
+    "watch": ["training"],
     "grace": [0, 100],
     "patience": [1],
     "patience_share": [0.0, 0.99],
-    "mother_patience": [1],
     "anneal": [0, 59],
-    "warmup": [0],
-    "nesterov": [False],
+    "peak": [0.0, 1.0],
+    "milestones": [(), (0.5,), (0.25, 0.5, 0.75)],
+    "gamma": [1.0, 0.1],
+    "cycle": [1],
+    "settle": [0.0, 0.9],
+    "average_cycles": [False],
+    "crop": [0, 4],
+    "mirror": ["off", "random", "alternating"],
+    "cutout": [0, 8],
+    "mixup": [0.0, 0.2],
+    "retries": [0, 3],
+    "retry_rate": [0.1],
     "carry": [False],
-    "momentum": [0.1, 0.99],
-    "weight_decay": [0.0, 0.5],
-    "clip_norm": [0.0, 1e9],
-    "label_smoothing": [0.0, 0.5],
 }
 
-WRONG_TYPE = {"lr": "fast", "batch": "12.5", "epochs": "", "patience": "three", "anneal": "1e2", "momentum": "0,9"}
+WRONG_TYPE = {
+    "lr": "fast",
+    "batch": "12.5",
+    "epochs": "",
+    "patience": "three",
+    "anneal": "1e2",
+    "momentum": "0,9",
+    "milestones": "half",
+}
 
 
 def pairs(values: dict[str, list[Any]]) -> list[tuple[str, Any]]:
@@ -53,24 +109,30 @@ def pairs(values: dict[str, list[Any]]) -> list[tuple[str, Any]]:
 
 
 def test_every_key_is_tried_here() -> None:
-    keys = {field.name for field in dataclasses.fields(Recipe)}
+    keys = {field.name for field in dataclasses.fields(Recipe)} - {"stages"}
     assert set(LEGAL) == keys
-    assert set(ILLEGAL) == set(RANGES) == keys - {"nesterov", "carry"}
+    truths = {key for key in keys if isinstance(getattr(Recipe(), key), bool)}
+    assert set(ILLEGAL) == set(RANGES) == keys - truths
 
 
 @pytest.mark.parametrize(("key", "value"), pairs(ILLEGAL))
 def test_a_value_out_of_range_is_refused_by_name(key: str, value: Any) -> None:
-    with pytest.raises(MnxError, match=rf"recipe: {key} = {value}: give .+"):
+    message = re.escape(f"recipe: {key} = {in_words(value)}: give ")
+    with pytest.raises(MnxError, match=message):
         dataclasses.replace(Recipe(), **{key: value})
-    with pytest.raises(MnxError, match=rf"recipe: {key} = {value}: give .+"):
-        recipe({key: str(value), "anneal": "0"} if key == "epochs" else {key: str(value)})
+    with pytest.raises(MnxError, match=message):
+        recipe({key: in_words(value)})
+    with pytest.raises(MnxError, match=message + r".*\(in stage members\)"):
+        recipe({f"members.{key}": in_words(value)})
 
 
 @pytest.mark.parametrize(("key", "value"), pairs(LEGAL))
 def test_a_legal_value_is_taken_from_text(key: str, value: Any) -> None:
-    found = getattr(recipe({key: str(value)}), key)
-    assert found == value
-    assert type(found) is type(value)
+    found = recipe({key: in_words(value)})
+    for each in (found, *(found.of(stage) for stage in STAGES)):
+        assert getattr(each, key) == value
+        assert type(getattr(each, key)) is type(value)
+    assert getattr(recipe({f"mothers.{key}": in_words(value)}).of("mothers"), key) == value
 
 
 @pytest.mark.parametrize(("key", "text"), WRONG_TYPE.items())
@@ -86,23 +148,12 @@ def test_truth_is_true_or_false() -> None:
 
 
 def test_an_unknown_key_is_refused_with_those_there_are() -> None:
-    with pytest.raises(MnxError, match=r"unknown key 'learning_rate'; there are lr, batch, epochs, .*label_smoothing"):
+    with pytest.raises(MnxError, match=r"unknown key 'learning_rate'; there are lr, batch, .*, epochs, .*carry"):
         recipe({"learning_rate": "0.1"})
 
 
 def test_no_settings_are_the_defaults() -> None:
     assert recipe() == recipe({}) == Recipe()
-
-
-def test_the_falling_phase_must_leave_epochs_before_it() -> None:
-    with pytest.raises(MnxError, match="anneal = 5 must be less than epochs = 5"):
-        recipe({"epochs": "5", "anneal": "5"})
-
-
-@pytest.mark.parametrize(("epochs", "anneal"), [(1, 0), (2, 1), (3, 1), (8, 4), (200, 4)])
-def test_few_epochs_alone_shorten_the_falling_phase(epochs: int, anneal: int) -> None:
-    found = recipe({"epochs": str(epochs)})
-    assert (found.epochs, found.anneal) == (epochs, anneal)
 
 
 def test_nesterov_without_momentum_is_refused_before_training() -> None:
@@ -118,6 +169,92 @@ def test_the_step_gets_what_the_recipe_says() -> None:
     assert recipe({"clip_norm": "0"}).step().clip_norm is None
 
 
-def test_what_is_written_reads_back_the_same() -> None:
-    odd = Recipe(lr=0.1 + 0.2, epochs=7, anneal=1, nesterov=False, weight_decay=1 / 3)
-    assert recipe({key: str(value) for key, value in odd.to_json().items()}) == odd
+def test_everything_the_step_must_know_comes_from_the_recipe() -> None:
+    given = recipe({"optimiser": "adamw", "average": "0.9", "accumulate": "4", "frozen_norm": "true", "mixup": "0.2"})
+    step = given.step("labels", "binary")
+    assert (step.optimiser, step.average, step.accumulate, step.frozen_norm) == ("adamw", 0.9, 4, True)
+    assert (step.task, step.loss, step.mixup, step.nesterov) == ("labels", "binary", True, False)
+    assert recipe({"loss": "mae"}).step("numbers", "mse").loss == "mae"
+
+
+def test_balanced_class_weights_are_those_of_scikit_learn() -> None:
+    step = recipe({"class_weights": "balanced"}).step(counts=[10, 30, 0, 40])
+    assert step.class_weights == pytest.approx((80 / (3 * 10), 80 / (3 * 30), 0.0, 80 / (3 * 40)))
+    with pytest.raises(MnxError, match="balanced needs labels that are classes"):
+        recipe({"class_weights": "balanced"}).step("numbers", "mse")
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"batch": "10", "accumulate": "3"}, "batch = 10 cannot be taken in accumulate = 3 equal parts"),
+        ({"average_cycles": "true"}, "average_cycles = true needs the schedule cycles or triangles"),
+        ({"mother.lr": "1"}, "no stage 'mother'; there are mothers, members, independent"),
+        ({"members.speed": "1"}, "unknown key 'members.speed'; there are lr"),
+    ],
+)
+def test_what_does_not_fit_together_is_refused(settings: dict[str, str], message: str) -> None:
+    with pytest.raises(MnxError, match=message):
+        recipe(settings)
+
+
+def test_a_key_for_all_is_one_for_every_stage() -> None:
+    assert Recipe().of("mothers").anneal == 0
+    assert recipe({"anneal": "7"}).of("mothers").anneal == 7
+    assert recipe({"members.anneal": "7"}).of("mothers").anneal == 0
+
+
+@pytest.mark.parametrize("odd", [Recipe(), Recipe(lr=0.1 + 0.2, epochs=7, milestones=(1 / 3,), stages={})], ids=str)
+def test_what_is_written_reads_back_the_same(odd: Recipe) -> None:
+    assert from_document(json.loads(json.dumps(odd.to_json()))) == odd
+
+
+def test_the_default_is_the_file_of_that_name() -> None:
+    assert recipe(source="default") == Recipe()
+
+
+@pytest.mark.parametrize("name", names())
+def test_every_recipe_that_comes_with_mnx_can_be_used(name: str) -> None:
+    found = recipe(source=name)
+    for stage in STAGES:
+        assert isinstance(found.of(stage).step(), StepSettings)
+    assert text_of(name).startswith("# ")
+
+
+def test_a_file_is_read_with_its_stages_and_keys_may_be_set_on_top(tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text("lr = 0.3\nanneal = 2\nmilestones = [0.5]\n[members]\nlr = 1\nepochs = 3\n", encoding="utf-8")
+    found = recipe({"batch": "7"}, str(path))
+    assert (found.lr, found.batch, found.milestones) == (0.3, 7, (0.5,))
+    assert (found.of("members").lr, found.of("members").epochs) == (1.0, 3)
+    # what the file sets for all holds for mothers too; what it does not stays theirs
+    assert (found.of("mothers").anneal, found.of("mothers").patience) == (2, 4)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("lr = ", "is no TOML"),
+        ("lr = 'fast'", "recipe: lr = fast: give a number above 0"),
+        ("lr = true", "recipe: lr = true: give a number above 0"),
+        ("epochs = 2.5", "recipe: epochs = 2.5: give a whole number"),
+        ("epochs = true", "recipe: epochs = true: give a whole number"),
+        ("nesterov = 1", "recipe: nesterov = 1: give true or false"),
+        ("milestones = ['a']", "recipe: milestones = .*: give numbers"),
+        ("speed = 1", "unknown key 'speed'"),
+        ("[members]\nspeed = 1", "unknown key 'members.speed'"),
+        ("[member]\nlr = 1", "unknown key 'member'; there are lr"),
+        ("members = 3", "recipe: members = 3: give a table"),
+        ("[members]\nlr = -1", r"recipe: lr = -1.0: give .*\(in stage members\)"),
+    ],
+)
+def test_a_file_with_a_mistake_is_refused_with_its_place(text: str, message: str) -> None:
+    with pytest.raises(MnxError, match=rf"mine\.toml:? .*{message}"):
+        from_toml(text, "mine.toml")
+
+
+def test_a_recipe_that_is_not_there_is_refused_with_those_there_are(tmp_path: Path) -> None:
+    with pytest.raises(MnxError, match=r"no recipe 'quick'; there are default, fast, paper, or give a \.toml file"):
+        recipe(source="quick")
+    with pytest.raises(MnxError, match=r"the recipe .*none\.toml cannot be read"):
+        recipe(source=str(tmp_path / "none.toml"))
