@@ -80,7 +80,7 @@ def step_graph(model: Model, settings: StepSettings, differentiate: Differentiat
     trained = [name for name, kind in kinds.items() if kind.trained]
     if not trained:
         raise MnxError(f"{model.name} holds no parameters: there is nothing to train")
-    body = lowered(model)
+    body = lowered(model, settings.frozen_norm)
     forward = to_proto(with_loss(body.model, settings), [*kinds, *([MIX] if settings.mixup else [])])
     proto = onnx.ModelProto()
     proto.ParseFromString(differentiate(forward.SerializeToString(), trained, LOSS))

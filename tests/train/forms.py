@@ -515,3 +515,12 @@ def examples_of(one: Form, seed: int = 1) -> dict[str, Array]:
         for index, each in enumerate(one.inputs)
         if each and each.constant is None and not each.weight
     }
+
+
+def floats_of(op: str, form: Form, model: Model) -> list[str]:
+    """What gradients are taken by: inputs of floats, and weights; running statistics are not trained."""
+    constant = {f"in{index}" for index, each in enumerate(form.inputs) if each and each.constant is not None}
+    dtypes = {port.name: np.dtype(port.dtype) for port in model.inputs}
+    dtypes |= {name: array.dtype for name, array in model.weights.items()}
+    names = [name for name, dtype in dtypes.items() if dtype == np.float32 and name not in constant]
+    return names[:3] if op == "BatchNormalization" else names

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 import pytest
 from differences import Forward, along, by_runtime, counts_of, reference, runtime
-from forms import BATCH, FORMS, Form, examples_of, model_of
+from forms import BATCH, FORMS, examples_of, floats_of, model_of
 
 from mnx.graphs.model import Array, Model
 from mnx.graphs.ops.table import RULES
@@ -27,15 +27,6 @@ def test_every_op_with_a_rule_has_a_row() -> None:
     assert set(RULES) == set(VERIFIED) == set(FORMS)
     assert set(LOWERINGS) <= set(VERIFIED)
     assert set(REFUSED) <= set(VERIFIED)
-
-
-def floats_of(op: str, form: Form, model: Model) -> list[str]:
-    """What gradients are taken by: inputs of floats, and weights; running statistics are not trained."""
-    constant = {f"in{index}" for index, each in enumerate(form.inputs) if each and each.constant is not None}
-    dtypes = {port.name: np.dtype(port.dtype) for port in model.inputs}
-    dtypes |= {name: array.dtype for name, array in model.weights.items()}
-    names = [name for name, dtype in dtypes.items() if dtype == np.float32 and name not in constant]
-    return names[:3] if op == "BatchNormalization" else names
 
 
 def ones_for_masks(model: Model) -> dict[str, Array]:
