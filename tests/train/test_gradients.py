@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 import pytest
 from differences import by_runtime, counts_of
-from forms import BATCH, FORMS, Form, examples_of, floats_of, model_of
+from forms import BATCH, CORNERS, FORMS, Form, examples_of, floats_of, model_of
 
 from mnx.graphs.model import Array, Model
 from mnx.graphs.verify import difference
@@ -67,6 +67,13 @@ def test_gradients_are_those_of_torch(op: str, form: str) -> None:
         return
     for name, expected, found in gradients(op, FORMS[op][form]):
         assert difference(expected, found).passed, (name, difference(expected, found))
+
+
+@pytest.mark.parametrize("op", CORNERS)
+def test_the_derivative_at_a_corner_is_that_of_torch(op: str) -> None:
+    for form in CORNERS[op].values():
+        for name, expected, found in gradients(op, form):
+            assert difference(expected, found).passed, (name, expected, found)
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""What ONNX Runtime differentiates wrongly, or dies of: without the cure each of these is wrong or fails, with it right.
+"""What ONNX Runtime differentiates wrongly, or dies of: without its cure each is wrong or fails, with it right.
 
 The cures themselves are checked in `test_differences`; here stands what they cure, so that a cure which is no longer
 needed, or a runtime that fails otherwise, is noticed.

@@ -1,4 +1,4 @@
-"""Every network of the corpus that can be read can be trained: three steps with finite losses that change the weights."""
+"""Every network of the corpus that can be read is trained: three steps, finite losses, other weights."""
 
 import os
 from pathlib import Path

@@ -224,7 +224,10 @@ def _space(x: Tensor) -> tuple[int, ...]:
 
 
 def _global_max_pool(node: Node, inputs: list[Any]) -> Tensor:
-    return inputs[0].amax(_space(inputs[0]), keepdim=True)  # type: ignore[no-any-return]
+    """As torch pools to one place: of equal ones the first takes the gradient."""
+    x = inputs[0]
+    pools = (functional.adaptive_max_pool1d, functional.adaptive_max_pool2d, functional.adaptive_max_pool3d)
+    return pools[x.ndim - 3](x, 1)
 
 
 def _global_lp_pool(node: Node, inputs: list[Any]) -> Tensor:
