@@ -72,3 +72,20 @@ def test_gradients_are_those_of_differences(op: str, form: str) -> None:
             slope = np.array(along(forward, values, counts, {name: way}, single))
             found = difference(slope, np.array(np.sum(gradients[name] * way)), TOLERANCE[single])
             assert found.passed, (name, found)
+
+
+@pytest.mark.parametrize("form", FORMS["BatchNormalization"])
+def test_frozen_normalisation_is_differentiated_by_its_statistics(form: str) -> None:
+    given = FORMS["BatchNormalization"][form]
+    model = model_of("BatchNormalization", given)
+    wanted, frozen = floats_of("BatchNormalization", given, model), lowered(model, frozen=True)
+    values = {**examples_of(given), **{name: model.weights[name] for name in wanted if name in model.weights}}
+    assert set(frozen.statistics) == {"in3", "in4"}
+    counts, exact = counts_of(runtime(frozen.model)(values)), reference(model)
+    gradients = by_runtime(frozen.model, values, counts, wanted)
+    batch = by_runtime(lowered(model).model, values, counts, wanted)
+    assert not difference(gradients["in0"], batch["in0"]).passed
+    for name in wanted:
+        way = np.random.default_rng(3).standard_normal(values[name].shape)
+        slope = np.array(along(exact, values, counts, {name: way}, single=False))
+        assert difference(slope, np.array(np.sum(gradients[name] * way)), TOLERANCE[False]).passed
