@@ -27,6 +27,16 @@ def apart(random: np.random.Generator, shape: tuple[int, ...]) -> Array:
     return (random.permutation(count).reshape(shape) - count / 2 + 0.3).astype(np.float32) / np.float32(5)
 
 
+def kinks(random: np.random.Generator, shape: tuple[int, ...]) -> Array:
+    """Zeros, where many a function has a kink, and some other numbers."""
+    return np.where(random.random(shape) < 0.7, 0, normal(random, shape)).astype(np.float32)
+
+
+def steps(random: np.random.Generator, shape: tuple[int, ...]) -> Array:
+    """Whole numbers, of which many are equal."""
+    return random.integers(0, 3, shape).astype(np.float32)
+
+
 def truths(random: np.random.Generator, shape: tuple[int, ...]) -> Array:
     return random.random(shape) < 0.5
 
@@ -221,6 +231,8 @@ GROUPED = {
     "one": form(x(4, 3, 2), w(4), w(4), num_groups=1),
     "each": form(x(4, 5), w(4), w(4), num_groups=4),
 }
+AT_ZERO: Mapping[str, Form] = {"at zero": form(Input((4, 3), kinks))}
+TIES: Mapping[str, Form] = {"ties": form(Input((4, 6), steps), c(1))}
 ROUNDING = {"images": form(x(4, 3, 2))}
 RESIZED = {
     "nearest, twice": form(x(2, 3, 2), None, c(1.0, 1.0, 2.0, 2.0), mode="nearest"),
@@ -286,7 +298,7 @@ SOFTMAXES = {
     "space": form(x(4, 3, 2), axis=2),
     "channels from the end": form(x(4, 6), axis=-2),
 }
-COMPARED = {"alike": form(x(4, 6), x(4, 6)), "a number": form(x(4, 6), s(0.1))}
+COMPARED = {"alike": form(x(4, 6), x(4, 6)), "a number": form(a(4, 6), s(0.1))}
 
 FORMS: Mapping[str, Mapping[str, Form]] = {
     "Abs": PLAIN,
@@ -515,3 +527,25 @@ def examples_of(one: Form, seed: int = 1) -> dict[str, Array]:
         for index, each in enumerate(one.inputs)
         if each and each.constant is None and not each.weight
     }
+
+
+def floats_of(op: str, form: Form, model: Model) -> list[str]:
+    """What gradients are taken by: inputs of floats, and weights; running statistics are not trained."""
+    constant = {f"in{index}" for index, each in enumerate(form.inputs) if each and each.constant is not None}
+    dtypes = {port.name: np.dtype(port.dtype) for port in model.inputs}
+    dtypes |= {name: array.dtype for name, array in model.weights.items()}
+    names = [name for name, dtype in dtypes.items() if dtype == np.float32 and name not in constant]
+    return names[:3] if op == "BatchNormalization" else names
+
+
+CORNERS: Mapping[str, Mapping[str, Form]] = {
+    **dict.fromkeys(("Abs", "Celu", "Elu", "Gelu", "HardSigmoid", "HardSwish", "LeakyRelu", "Mish", "Relu"), AT_ZERO),
+    **dict.fromkeys(("Selu", "Softplus", "Softsign", "ThresholdedRelu"), AT_ZERO),
+    **dict.fromkeys(("ReduceMax", "ReduceMin"), TIES),
+    "GlobalMaxPool": {"ties": form(Input((2, 4, 4), steps))},
+    "MaxPool": {"ties": form(Input((2, 5, 5), steps), kernel_shape=(3, 3), strides=(2, 2), pads=(1, 1, 1, 1))},
+    "PRelu": {"at zero": form(Input((4, 3), kinks), w(4, 1))},
+    "ReduceL2": {"zeros": form(Input((4, 3), lambda random, shape: np.zeros(shape, np.float32)), c(-1))},
+    "Where": {"masked scores": form(mask(4, 6), x(4, 6), s(float("-inf")))},
+}
+"""Where a function has no derivative, and all depends on which one-sided one is taken: that of torch."""

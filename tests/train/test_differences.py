@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 import pytest
 from differences import Forward, along, by_runtime, counts_of, reference, runtime
-from forms import BATCH, FORMS, Form, examples_of, model_of
+from forms import BATCH, FORMS, examples_of, floats_of, model_of
 
 from mnx.graphs.model import Array, Model
 from mnx.graphs.ops.table import RULES
@@ -27,14 +27,6 @@ def test_every_op_with_a_rule_has_a_row() -> None:
     assert set(RULES) == set(VERIFIED) == set(FORMS)
     assert set(LOWERINGS) <= set(VERIFIED)
     assert set(REFUSED) <= set(VERIFIED)
-
-
-def floats_of(op: str, form: Form, model: Model) -> list[str]:
-    """What gradients are taken by: inputs of floats, and weights; running statistics are not trained."""
-    constant = {f"in{index}" for index, each in enumerate(form.inputs) if each and each.constant is not None}
-    values = {**{port.name: port.dtype for port in model.inputs}, **{n: a.dtype for n, a in model.weights.items()}}
-    names = [name for name, dtype in values.items() if dtype == np.float32 and name not in constant]
-    return names[:3] if op == "BatchNormalization" else names
 
 
 def ones_for_masks(model: Model) -> dict[str, Array]:
@@ -80,3 +72,20 @@ def test_gradients_are_those_of_differences(op: str, form: str) -> None:
             slope = np.array(along(forward, values, counts, {name: way}, single))
             found = difference(slope, np.array(np.sum(gradients[name] * way)), TOLERANCE[single])
             assert found.passed, (name, found)
+
+
+@pytest.mark.parametrize("form", FORMS["BatchNormalization"])
+def test_frozen_normalisation_is_differentiated_by_its_statistics(form: str) -> None:
+    given = FORMS["BatchNormalization"][form]
+    model = model_of("BatchNormalization", given)
+    wanted, frozen = floats_of("BatchNormalization", given, model), lowered(model, frozen=True)
+    values = {**examples_of(given), **{name: model.weights[name] for name in wanted if name in model.weights}}
+    assert set(frozen.statistics) == {"in3", "in4"}
+    counts, exact = counts_of(runtime(frozen.model)(values)), reference(model)
+    gradients = by_runtime(frozen.model, values, counts, wanted)
+    batch = by_runtime(lowered(model).model, values, counts, wanted)
+    assert not difference(gradients["in0"], batch["in0"]).passed
+    for name in wanted:
+        way = np.random.default_rng(3).standard_normal(values[name].shape)
+        slope = np.array(along(exact, values, counts, {name: way}, single=False))
+        assert difference(slope, np.array(np.sum(gradients[name] * way)), TOLERANCE[False]).passed

@@ -2,14 +2,14 @@
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as functional
 from torch import Tensor
+from torch_ops import apply
 
-from mnx.graphs.model import Array, Model, Node
+from mnx.graphs.model import Array, Model
 from mnx.graphs.ops.rule import Kind
 from mnx.graphs.parameters import parameters
 from mnx.train.settings import StepSettings
@@ -127,43 +127,7 @@ def run(model: Model, weights: Mapping[str, Tensor], x: Sequence[Tensor], masks:
     """The outputs in training mode; running statistics move in place."""
     values = {**weights, **{port.name: given for port, given in zip(model.inputs, x, strict=True)}}
     for node in model.nodes:
-        values[node.outputs[0]] = apply(node, [values.get(name) for name in node.inputs], masks)
+        made = apply(node, [values.get(name) for name in node.inputs], masks)
+        outputs = made if isinstance(made, tuple) else (made,)
+        values |= {name: value for name, value in zip(node.outputs, outputs, strict=False) if name}
     return values[model.outputs[0].name]
-
-
-def apply(node: Node, inputs: list[Any], masks: Mapping[str, Array]) -> Tensor:
-    """One node in training mode."""
-    x, *rest = inputs
-    kernel, strides = node.integers("kernel_shape", ()), node.integers("strides", ())
-    pads = node.integers("pads", ())
-    if node.op == "Conv":
-        padded = functional.pad(x, [pads[side + axis] for axis in (1, 0) for side in (0, 2)])
-        bias = rest[1] if len(rest) == 2 else None
-        return functional.conv2d(
-            padded, rest[0], bias, strides, 0, node.integers("dilations", (1, 1)), node.integer("group", 1)
-        )
-    if node.op == "Gemm":
-        return functional.linear(x, rest[0], rest[1] if len(rest) == 2 else None)
-    if node.op == "BatchNormalization":
-        scale, shift, mean, variance = rest
-        momentum = 1 - node.real("momentum", 0.9)
-        return functional.batch_norm(x, mean, variance, scale, shift, True, momentum, node.real("epsilon", 1e-5))
-    if node.op == "MaxPool":
-        return functional.max_pool2d(x, kernel, strides, pads[:2], ceil_mode=bool(node.integer("ceil_mode", 0)))
-    if node.op == "AveragePool":
-        ceil_mode, with_pads = bool(node.integer("ceil_mode", 0)), bool(node.integer("count_include_pad", 0))
-        return functional.avg_pool2d(x, kernel, strides, pads[:2], ceil_mode, with_pads)
-    if node.op == "GlobalAveragePool":
-        return x.mean((2, 3), keepdim=True)
-    if node.op == "Dropout":
-        return x * torch.tensor(masks[node.name])
-    if node.op == "Clip":
-        return torch.clamp(x, *rest)
-    if node.op == "LeakyRelu":
-        return functional.leaky_relu(x, node.real("alpha", 0.01))
-    if node.op == "Concat":
-        return torch.cat(inputs, node.integer("axis", 1))
-    if node.op == "Flatten":
-        return x.flatten(1)
-    simple = {"Relu": torch.relu, "Sigmoid": torch.sigmoid, "Tanh": torch.tanh, "Add": torch.add, "Mul": torch.mul}
-    return simple[node.op](*inputs)

@@ -8,6 +8,7 @@ GlobalMaxPool: a MaxPool whose window is all of space.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import reduce
 
 import numpy as np
@@ -93,5 +94,7 @@ def _window_sum(at: Parts, x: str, channels: int, window: Window, sizes: Shape, 
         max(0, int(_places(window, axis, out).max()) + 1 - size)
         for axis, (size, out) in enumerate(zip(sizes, outs, strict=True))
     )
-    pads = (*window.pads[: len(sizes)], *ends)
-    return at("Conv", x, ones, group=channels, strides=window.strides, dilations=window.dilations, pads=pads)
+    if len(sizes) > 2:  # else ONNX Runtime loses the gradient's shape where x is read elsewhere too
+        x = at("Reshape", x, (-1, channels, *sizes))
+    wider = replace(window, pads=(*window.pads[: len(sizes)], *ends))
+    return at("Conv", x, ones, out="", group=channels, **wider.attributes())

@@ -8,7 +8,8 @@ GRU: z = f(Wz x + Rz h + bz);  r = f(Wr x + Rr h + br);  h' = (1 - z) . n + z . 
 LSTM: i = f(Wi x + Ri h + Pi . c + bi);  u = f(Wf x + Rf h + Pf . c + bf), or 1 - i with input_forget;
     c' = u . c + i . g(Wc x + Rc h + bc);  o = f(Wo x + Ro h + Po . c' + bo);  h' = o . k(c')
 
-The products W x of all steps are one MatMul.
+The products W x of all steps are one MatMul, with all shifts but rn. States keep an axis of one step. Steps and gates
+are taken apart by Split, whose gradient is one Concat; that of a Slice or Gather is as large as the whole, every time.
 """
 
 from __future__ import annotations
@@ -27,94 +28,106 @@ FUNCTIONS = frozenset({"Elu", "HardSigmoid", "LeakyRelu", "Relu", "Sigmoid", "So
 
 @dataclass(frozen=True)
 class _Direction:
-    """One direction of a layer: what a step needs beside its state."""
+    """One direction of a layer: what a step needs beside its state.
+
+    Attributes:
+        at: makes nodes.
+        node: the layer.
+        hidden: the number of units.
+        functions: f, g, k.
+        recurrent: R, transposed, in as many parts as a step multiplies by.
+        shift: rn, where it is not part of W x.
+        peepholes: P of i, o and f, or nothing.
+    """
 
     at: Parts
     node: Node
     hidden: int
     functions: tuple[str, ...]
-    recurrent: str
+    recurrent: tuple[str, ...]
     shift: str
-    peepholes: str
+    peepholes: tuple[str, ...]
 
     def apply(self, function: int, value: str) -> str:
         return self.at.lower(self.functions[function], value)
 
-    def part(self, value: str, index: int, count: int = 1) -> str:
-        """Gates number `index` to `index + count` of a value whose last axis holds all of them."""
-        return self.at("Slice", value, (index * self.hidden,), ((index + count) * self.hidden,), (-1,))
+    def gates(self, value: str, *counts: int) -> tuple[str, ...]:
+        """Parts of a value whose last axis holds gates, so many gates each."""
+        return _split(self.at, value, tuple(count * self.hidden for count in counts), -1)
 
-    def product(self, h: str, first: int, count: int) -> str:
-        """R h for some of the gates."""
-        return self.at("MatMul", h, self.part(self.recurrent, first, count))
+    def product(self, h: str, part: int = 0) -> str:
+        return self.at("MatMul", h, self.recurrent[part])
 
 
 Step = Callable[[_Direction, str, tuple[str, ...]], tuple[str, ...]]
 """(direction, W x of all gates, states) -> new states, the one that is given out first."""
 
 
+def _split(at: Parts, value: str, sizes: tuple[int, ...], axis: int) -> tuple[str, ...]:
+    return (value,) if len(sizes) == 1 else at.several("Split", ("",) * len(sizes), value, sizes, axis=axis)
+
+
 def _rnn(layer: _Direction, x: str, states: tuple[str, ...]) -> tuple[str, ...]:
-    shift = layer.at("Add", x, layer.shift)
-    return (layer.apply(0, layer.at("Add", shift, layer.product(states[0], 0, 1))),)
+    return (layer.apply(0, layer.at("Add", x, layer.product(states[0]))),)
 
 
 def _gru(layer: _Direction, x: str, states: tuple[str, ...]) -> tuple[str, ...]:
     at, h = layer.at, states[0]
-    gates = layer.apply(
-        0, at("Add", at("Add", layer.part(x, 0, 2), layer.part(layer.shift, 0, 2)), layer.product(h, 0, 2))
-    )
-    update, reset = layer.part(gates, 0), layer.part(gates, 1)
-    if layer.node.integer("linear_before_reset", 0):
-        recurrent = at("Mul", reset, at("Add", layer.product(h, 2, 1), layer.part(layer.shift, 2)))
+    arriving, candidate = layer.gates(x, 2, 1)
+    update, reset = layer.gates(layer.apply(0, at("Add", arriving, layer.product(h, 0))), 1, 1)
+    if layer.shift:
+        seen = at("Mul", reset, at("Add", layer.product(h, 1), layer.shift))
     else:
-        recurrent = at("Add", layer.product(at("Mul", reset, h), 2, 1), layer.part(layer.shift, 2))
-    new = layer.apply(1, at("Add", layer.part(x, 2), recurrent))
+        seen = layer.product(at("Mul", reset, h), 1)
+    new = layer.apply(1, at("Add", candidate, seen))
     return (at("Add", at("Mul", at("Sub", 1.0, update), new), at("Mul", update, h)),)
 
 
 def _lstm(layer: _Direction, x: str, states: tuple[str, ...]) -> tuple[str, ...]:
     at, (h, c) = layer.at, states
-    gates = at("Add", at("Add", x, layer.shift), layer.product(h, 0, 4))
-    arrive, give, forget, cell = (layer.part(gates, index) for index in range(4))
+    arrive, give, forget, cell = layer.gates(at("Add", x, layer.product(h)), 1, 1, 1, 1)
 
     def seen(gate: str, index: int, cells: str) -> str:
-        return at("Add", gate, at("Mul", cells, layer.part(layer.peepholes, index))) if layer.peepholes else gate
+        return at("Add", gate, at("Mul", cells, layer.peepholes[index])) if layer.peepholes else gate
 
     arrive = layer.apply(0, seen(arrive, 0, c))
-    kept = at("Sub", 1.0, arrive) if layer.node.integer("input_forget", 0) else layer.apply(0, seen(forget, 2, c))
+    if layer.node.integer("input_forget", 0):
+        kept = at("Add", at("Sub", 1.0, arrive), at("Mul", forget, 0.0))  # every part of a Split must be read
+    else:
+        kept = layer.apply(0, seen(forget, 2, c))
     moved = at("Add", at("Mul", kept, c), at("Mul", arrive, layer.apply(1, cell)))
     return (at("Mul", layer.apply(0, seen(give, 1, moved)), layer.apply(2, moved)), moved)
 
 
 @dataclass(frozen=True)
 class _Layer:
-    """Of an op: its gates, its states, the functions that it has where none are given, one step."""
+    """Of an op: its gates, in the parts that R is multiplied in; its states; its usual functions; one step."""
 
-    gates: int
+    parts: tuple[int, ...]
     states: int
     functions: tuple[str, ...]
     step: Step
 
 
 LAYERS: Mapping[str, _Layer] = {
-    "GRU": _Layer(3, 1, ("Sigmoid", "Tanh"), _gru),
-    "LSTM": _Layer(4, 2, ("Sigmoid", "Tanh", "Tanh"), _lstm),
-    "RNN": _Layer(1, 1, ("Tanh",), _rnn),
+    "GRU": _Layer((2, 1), 1, ("Sigmoid", "Tanh"), _gru),
+    "LSTM": _Layer((4,), 2, ("Sigmoid", "Tanh", "Tanh"), _lstm),
+    "RNN": _Layer((1,), 1, ("Tanh",), _rnn),
 }
 
 
 def recurrent(node: Node, draft: Draft) -> None:
     """Append an LSTM, GRU or RNN of known length, with axes (steps, batch, features)."""
-    at, layer = draft.at(node), LAYERS[node.op]
+    at = draft.at(node)
     direction = node.attributes.get("direction", "forward")
     ways = {"forward": (1,), "reverse": (-1,), "bidirectional": (1, -1)}[str(direction)]
-    runs = [_run(at, node, draft, layer, index, way) for index, way in enumerate(ways)]
+    runs = [_run(at, node, draft, index, way) for index, way in enumerate(ways)]
     if node.outputs[0]:
-        sequences = [at("Concat", *(at("Unsqueeze", h, (0,)) for h in hidden), axis=0) for hidden, _ in runs]
-        at("Concat", *(at("Unsqueeze", each, (1,)) for each in sequences), out=node.outputs[0], axis=1)
+        sequences = [at("Unsqueeze", at("Concat", *hidden, axis=0), (1,)) for hidden, _ in runs]
+        at("Concat", *sequences, out=node.outputs[0], axis=1)
     for place, name in enumerate(node.outputs[1:]):
         if name:
-            at("Concat", *(at("Unsqueeze", states[place], (0,)) for _, states in runs), out=name, axis=0)
+            at("Concat", *(states[place] for _, states in runs), out=name, axis=0)
 
 
 def functions_of(node: Node) -> tuple[str, ...]:
@@ -124,40 +137,52 @@ def functions_of(node: Node) -> tuple[str, ...]:
     return tuple(str(name) for name in given) if isinstance(given, tuple) else usual
 
 
-def _run(
-    at: Parts, node: Node, draft: Draft, layer: _Layer, index: int, way: int
-) -> tuple[Sequence[str], tuple[str, ...]]:
+def _run(at: Parts, node: Node, draft: Draft, index: int, way: int) -> tuple[Sequence[str], tuple[str, ...]]:
     """The state given out at every step, in the order of the sequence, and the states at the end."""
-    x, weight, recurrent = node.inputs[:3]
-    length, _, features = draft.shapes[x]
-    hidden = draft.shapes[recurrent][2]
+    layer, (x, weight, recurrent, *_) = LAYERS[node.op], node.inputs
+    (length, _, features), hidden = draft.shapes[x], draft.shapes[recurrent][2]
 
     def own(value: str) -> str:
         return at("Gather", value, np.array(index), axis=0)
 
-    rows = layer.gates * hidden
-    both = own(node.input(3)) if node.input(3) else at.constant(np.zeros(2 * rows, np.float32))
-    arriving, returning = (at("Slice", both, (side * rows,), ((side + 1) * rows,), (0,)) for side in (0, 1))
-    products = at("Add", at("MatMul", x, at("Transpose", own(weight), perm=(1, 0))), arriving)
-    count = len(layer.functions)
-    way_of = _Direction(
+    def sizes(counts: Sequence[int]) -> tuple[int, ...]:
+        return tuple(count * hidden for count in counts)
+
+    shifts, behind = _shifts(at, node, own(node.input(3)) if node.input(3) else "", hidden)
+    products = at("MatMul", x, at("Transpose", own(weight), perm=(1, 0)))
+    products = at("Add", products, shifts) if shifts else products
+    count, peepholes = len(layer.functions), own(node.input(7)) if node.input(7) else ""
+    one = _Direction(
         at,
         node,
         hidden,
         functions_of(node)[index * count : (index + 1) * count],
-        at("Transpose", own(recurrent), perm=(1, 0)),
-        returning,
-        own(node.input(7)) if node.input(7) else "",
+        _split(at, at("Transpose", own(recurrent), perm=(1, 0)), sizes(layer.parts), 1),
+        behind,
+        _split(at, peepholes, sizes((1, 1, 1)), 0) if peepholes else (),
     )
-    zeros = np.zeros((features, hidden), np.float32)
+    start = at("Slice", x, (0,), (1,), (0,))
     states = tuple(
-        own(node.input(5 + state))
+        at("Slice", node.input(5 + state), (index,), (index + 1,), (0,))
         if node.input(5 + state)
-        else at("MatMul", at("Gather", x, np.array(0), axis=0), zeros)
+        else at("MatMul", start, np.zeros((features, hidden), np.float32))
         for state in range(layer.states)
     )
-    given = {}
+    arriving, given = _split(at, products, (1,) * length, 0), {}
     for step in range(length)[::way]:
-        states = layer.step(way_of, at("Gather", products, np.array(step), axis=0), states)
+        states = layer.step(one, arriving[step], states)
         given[step] = states[0]
     return [given[step] for step in range(length)], states
+
+
+def _shifts(at: Parts, node: Node, both: str, hidden: int) -> tuple[str, str]:
+    """What is added to W x, and rn where it is not part of that; '' for nothing."""
+    rows = sum(LAYERS[node.op].parts) * hidden
+    late = node.op == "GRU" and node.integer("linear_before_reset", 0)
+    if not both:
+        return "", at.constant(np.zeros(hidden, np.float32)) if late else ""
+    if not late:
+        arriving, returning = _split(at, both, (rows, rows), 0)
+        return at("Add", arriving, returning), ""
+    gates, candidate, returning, behind = _split(at, both, (2 * hidden, hidden, 2 * hidden, hidden), 0)
+    return at("Concat", at("Add", gates, returning), candidate, axis=0), behind

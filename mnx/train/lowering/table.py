@@ -111,10 +111,10 @@ def lowered(model: Model, frozen: bool = False) -> Lowered:
 
 
 def _open_shapes(model: Model) -> frozenset[str]:
-    """The values whose shape beside the batch is not known with a batch of any size."""
+    """The values whose shape beside the batch ONNX Runtime may not know, which does not compute with sizes."""
     by_shape = [name for name, array in model.weights.items() if array.dtype.kind == "f" and array.size > _SMALL]
     proto = inferable(to_proto(model, by_shape))
-    found = shape_inference.infer_shapes(proto, data_prop=True).graph.value_info
+    found = shape_inference.infer_shapes(proto).graph.value_info
     known = {value.name for value in found if _is_known(value)} | {port.name for port in model.inputs}
     return frozenset(name for node in model.nodes for name in node.outputs if name and name not in known)
 
