@@ -54,11 +54,17 @@ def places(model: Model, structure: Structure) -> Places:
     readers, gates = model.consumers(), frozenset(_in_gates(structure.series))
     followed = _followed(model)
     uses = Counter(name for node in model.nodes for name in node.inputs)
+    other = next((node.op for node in model.nodes if node.op in NORMALISATIONS - {"BatchNormalization"}), "")
     layers, others = [], {}
     for node in model.nodes:
         if node.op not in LAYERS | _OTHER_LAYERS or node.input(1) not in model.weights:
             continue
-        if why := _against(node, model, readers, gates, followed, uses[node.inputs[1]]):
+        why = (
+            f"is in a network with {other}"
+            if other
+            else _against(node, model, readers, gates, followed, uses[node.inputs[1]])
+        )
+        if why:
             others[node.name] = why
         else:
             layers.append(node.name)

@@ -43,7 +43,7 @@ def test_a_plan_says_all_of_members_and_clusters(members: list[Path], run: RunFo
         3,
         10,
         INPUT,
-        {"tau": 0.5, "count": "all"},
+        {"tau": 0.5, "count": "all", "norm": "auto"},
     )
     [cluster] = found.clusters
     assert sorted(cluster.members) == sorted(NAMES)
