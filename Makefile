@@ -6,7 +6,7 @@
 VENV := .venv
 BIN := $(VENV)/bin
 MNX := $(BIN)/mnx
-PYTEST := $(BIN)/python -m pytest -n auto --dist loadfile
+PYTEST := $(BIN)/python -m pytest -n auto --dist worksteal
 PYTHON ?= $(shell python3.11 -c 'print("python3.11")' 2>/dev/null || echo python3)
 
 # On Linux this version from the public index brings CUDA libraries, some gigabytes. The tests need none of them: TORCH
@@ -14,7 +14,7 @@ PYTHON ?= $(shell python3.11 -c 'print("python3.11")' 2>/dev/null || echo python
 TORCH ?= torch==2.13.0
 
 .DEFAULT_GOAL := help
-.PHONY: help install check test exhaustive demo bench clean
+.PHONY: help install check test coverage exhaustive demo bench clean
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
 
@@ -30,8 +30,11 @@ check: $(VENV)/.dev ## lint, formatting, types, layers and the quick tests
 	$(BIN)/lint-imports
 	$(PYTEST) -m "not slow" -q
 
-test: $(VENV)/.torch ## the quick and the slow tests, also those against torch, with their coverage
-	$(PYTEST) -m "not exhaustive" --cov --cov-report=term
+test: $(VENV)/.torch ## the quick and the slow tests, also those against torch
+	$(PYTEST) -m "not exhaustive" -q
+
+coverage: $(VENV)/.torch ## the same, with the lines and branches that no test reaches
+	$(PYTEST) -m "not exhaustive" -q --cov --cov-report=term-missing:skip-covered
 
 exhaustive: $(VENV)/.torch ## every test there is: also each family of networks by each exporter, and properties at length
 	$(PYTEST) -q

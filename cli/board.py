@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from mnx.board import AT_WORK, FAILED, PREPARING, STOPPED, TRAINED, TRAINING, WAITING, Board, Row
-from mnx.cli.output import percent, seconds, shortened
+from mnx.cli.output import LEAST, WRAPPED, percent, seconds, shortened
 
 ORDER: Final = (TRAINING, PREPARING, FAILED, STOPPED, WAITING, TRAINED)
 """Whose rows come first where the screen has not enough lines for all."""
@@ -20,8 +20,11 @@ STYLES: Final = {FAILED: "red", STOPPED: "yellow", TRAINED: "green", WAITING: "d
 BAR: Final = 10
 """Columns of a bar."""
 
-NARROW: Final = 80
-"""Columns below which the loss, and the score on training examples, are left out, and names are short."""
+NARROW: Final = 96
+"""Columns below which the loss, and the score on training examples, are left out."""
+
+BESIDE: Final = 46
+"""Columns that a narrow row takes beside the name."""
 
 
 def board_table(board: Board, now: float, width: int, height: int, finished: bool = True) -> RenderableType:
@@ -35,7 +38,7 @@ def board_table(board: Board, now: float, width: int, height: int, finished: boo
         finished: whether networks that are trained have rows too.
     """
     rows = [row for row in board.rows.values() if finished or row.state != TRAINED]
-    room = max(1, height - 4)
+    room = max(2, height - 2)
     ordered = sorted(rows, key=lambda row: ORDER.index(row.state))
     chosen = ordered[: room if len(ordered) <= room else room - 1]
     kept = [row for row in rows if row in chosen]
@@ -47,7 +50,7 @@ def board_table(board: Board, now: float, width: int, height: int, finished: boo
         made.add_column(justify="right", no_wrap=True, min_width=5 if name == "epoch" else None)
     made.add_column(no_wrap=True, overflow="ellipsis")
     for row in kept:
-        made.add_row(*_cells(row, now, narrow), style=STYLES.get(row.state, ""))
+        made.add_row(*_cells(row, now, width), style=STYLES.get(row.state, ""))
     parts: list[RenderableType] = [made] if kept else []
     if len(kept) < len(ordered):
         parts.append(Text(f"… and {_counts(ordered[len(kept) :])}", style="dim", no_wrap=True, overflow="ellipsis"))
@@ -57,21 +60,21 @@ def board_table(board: Board, now: float, width: int, height: int, finished: boo
 def other_bar(what: str, done: int, total: int, width: int) -> RenderableType:
     """One line for what is done beside training."""
     made = Table.grid(padding=(0, 1))
-    made.add_row(shortened(what, max(12, width - 24)), ProgressBar(total, done, BAR), f"{done}/{total}")
+    made.add_row(shortened(what, max(LEAST, width - 24)), ProgressBar(total, done, BAR), f"{done}/{total}")
     return made
 
 
-def _cells(row: Row, now: float, narrow: bool) -> list[RenderableType]:
+def _cells(row: Row, now: float, width: int) -> list[RenderableType]:
     epochs = f"{_epoch(row)}/{row.limit}"
     left = row.seconds_left(now)
     word = row.state if left is None else f"< {seconds(left)} left"
     numbers = ["" if row.validation is None else f"val {percent(row.validation)}"]
-    if not narrow:
+    if width >= NARROW:
         numbers += ["" if row.loss is None else f"loss {row.loss:.3f}"]
         numbers += ["" if row.score is None else f"train {percent(row.score)}"]
     done = row.limit if row.state == TRAINED else row.position
     bar = ProgressBar(row.limit, done, BAR)
-    return [shortened(row.network, 16 if narrow else 24), bar, epochs, *numbers, word]
+    return [shortened(row.network, min(WRAPPED, max(LEAST, width - BESIDE))), bar, epochs, *numbers, word]
 
 
 def _epoch(row: Row) -> int:

@@ -18,7 +18,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "run": ("mnx.cli.run", "Do all of it: from member files to a trained, certified, scored ensemble."),
     "mother": ("mnx.cli.mother", "Find the mothers: cluster the members, carve a mother for each cluster."),
     "train": ("mnx.cli.train", "Train the mothers, or the members once they are hatched."),
-    "watch": ("mnx.cli.watch", "Follow a run from another terminal: who is in training, and how it goes."),
+    "watch": ("mnx.cli.watch", "Follow a run from another terminal, until nobody works in it any more."),
     "hatch": ("mnx.cli.hatch", "Hatch every member from its mother, with a certificate for each."),
     "combine": ("mnx.cli.combine", "Write one ensemble graph of all trained members."),
     "score": ("mnx.cli.score", "Score a run's networks, or any ONNX files, on test data."),

@@ -85,7 +85,7 @@ class Bar:
     def __init__(self, console: Console | None = None) -> None:
         self._console = console or Console(stderr=True, highlight=False)
         self._board, self._other = Board(), ("", 0, 1)
-        self._live = Live(console=self._console, get_renderable=self._shown, refresh_per_second=4, transient=True)
+        self._live = Live(console=self._console, get_renderable=self.shown, refresh_per_second=4, transient=True)
 
     def __enter__(self) -> Bar:
         self._live.start()
@@ -104,9 +104,11 @@ class Bar:
         self._board.hear(event, time.time())
         line = finished_line(event)
         if line:
-            self._console.print(f"[green]✓[/green] {escape(line)}" if event["event"] != "failed" else escape(line))
+            mark = "[red]✗[/red]" if event["event"] in ("failed", "diverged") else "[green]✓[/green]"
+            self._console.print(f"{mark} {escape(line)}", highlight=False)
 
-    def _shown(self) -> RenderableType:
+    def shown(self) -> RenderableType:
+        """What stands below the finished lines now."""
         what, done, total = self._other
         if what:
             return other_bar(what, done, total, self._console.width)

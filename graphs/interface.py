@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -23,7 +23,7 @@ class Interface:
 
     Attributes:
         inputs: as their bodies take them, in order (channels first).
-        width: how many numbers the body gives for an example.
+        width: how many numbers the body gives for an example; 0 where data are wanted for their inputs alone.
         head: what the exported network had behind them: `SOFTMAX`, `SIGMOID` or `PLAIN`.
         contents: what each input holds; empty where all hold numbers.
     """
@@ -57,8 +57,13 @@ def interface(models: Sequence[Model]) -> Interface:
             f"{heads[SOFTMAX]} ends in Softmax, which chooses one class, {heads[SIGMOID]} in Sigmoid, which says "
             "yes or no to each; train them apart, or export all alike"
         )
+    return replace(taking(models), width=first.outputs[0].shape[0], head=next(iter(heads), PLAIN))
+
+
+def taking(models: Sequence[Model]) -> Interface:
+    """What these networks take together, whatever they give; inputs are named as the first's."""
     held = tuple(map(_narrowest, zip(*map(contents, models), strict=True)))
-    return Interface(first.inputs, first.outputs[0].shape[0], next(iter(heads), PLAIN), held)
+    return Interface(models[0].inputs, 0, PLAIN, held)
 
 
 def head_of(model: Model) -> str:

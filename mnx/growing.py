@@ -16,7 +16,7 @@ from mnx.graphs.growth.hatch import Hatched
 from mnx.graphs.growth.request import Request
 from mnx.graphs.growth.steps import Step, steps_of
 from mnx.graphs.growth.target import architecture
-from mnx.graphs.interface import interface
+from mnx.graphs.interface import taking
 from mnx.graphs.model import Model
 from mnx.graphs.mothers.carve import drawn
 from mnx.graphs.probes import RANDOM, Probe, batches_of, made_of
@@ -110,5 +110,5 @@ def _inputs(growth: Growth, data: str | None, seed: int) -> tuple[dict[str, Prob
     count = int(min(EXAMPLES[1], max(EXAMPLES[0], WORK // max(1, growth.after.cost))))
     if data is None:
         return named_batches(model, None, seed, 0, count), RANDOM
-    loaded = dataset.load(data, interface([model]), seed)
+    loaded = dataset.load(data, taking([model]), seed)
     return named_batches(model, loaded, seed, REAL * count, count), TRAINING

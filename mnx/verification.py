@@ -15,7 +15,7 @@ from mnx.graphs.certificate import Certificate
 from mnx.graphs.equivalence import equivalence, first_difference
 from mnx.graphs.errors import GraphError
 from mnx.graphs.files import write_text
-from mnx.graphs.interface import interface
+from mnx.graphs.interface import taking
 from mnx.graphs.model import Model
 from mnx.graphs.probes import EXAMPLES, Probe
 from mnx.workspace import file_hash
@@ -62,7 +62,7 @@ def verify(
     for done, (name, path) in enumerate(zip(names, (left, right), strict=True), start=1):
         events.tick("read", network=name, done=done, total=2)
         models.append(onnx_file.read(path).replace(name=name))
-    loaded = dataset.load(data, interface(models), seed) if data is not None else None
+    loaded = dataset.load(data, taking(models[:1]), seed) if data is not None else None
     found = named_batches(models[0], loaded, seed, examples, examples)
     events.tick("verify", network=names[1], done=1, total=1)
     certificate = equivalence(models[0], models[1], found, tolerance, precision, ends)

@@ -53,7 +53,7 @@ def task_of(members: Interface, y: Array, where: str) -> Task:
     """The task of members on targets, those of the training part.
 
     Args:
-        members: what they give.
+        members: what they give; where their width is 0, targets may be anything.
         y: targets as they were read, one a row.
         where: names the data in errors.
 
@@ -62,6 +62,9 @@ def task_of(members: Interface, y: Array, where: str) -> Task:
     """
     if y.dtype.kind not in "buif" or y.ndim not in (1, 2) or not y.size:
         raise MnxError(f"{where}: y is {y.dtype} of shape {y.shape}; give numbers, one target or one row an example")
+    if not members.width:
+        classes = y.dtype.kind in "bui" and y.size == len(y) and int(y.min()) >= 0
+        return Task("classes", int(y.max()) + 1) if classes else Task("numbers", y.size // len(y))
     flat = y.ndim == 1 or (y.shape[1] == 1 and members.width != 1)
     kind = _of_one(members, y, where) if flat else _of_rows(members, y, where)
     return Task(kind, members.width)

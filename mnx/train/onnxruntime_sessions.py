@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from types import ModuleType
 from typing import Any, Final
 
@@ -12,6 +13,7 @@ import numpy.typing as npt
 
 from mnx.errors import MnxError
 from mnx.graphs.model import Array
+from mnx.train.cuda import load_libraries, missing
 
 PROVIDERS: Final[Mapping[str, str]] = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 """Device -> what ONNX Runtime calls it."""
@@ -33,7 +35,7 @@ def require_device(device: str) -> None:
     """Refuse a device that the installed runtime has not.
 
     Raises:
-        MnxError: the device is unknown, or the runtime was not built for it.
+        MnxError: the device is unknown, the runtime was not built for it, or one of its libraries is missing.
     """
     if device not in PROVIDERS:
         raise MnxError(f"device {device!r} is unknown; give one of {', '.join(PROVIDERS)}")
@@ -44,6 +46,12 @@ def require_device(device: str) -> None:
             f"device '{device}' needs {PROVIDERS[device]}; the installed onnxruntime {runtime.__version__} has "
             f"{', '.join(available)}: pip install 'mothernets[cuda]' in a fresh environment"
         )
+    if device == "cuda":
+        load_libraries()
+        if reason := missing(Path(str(runtime.__file__)).parent / "capi"):
+            raise MnxError(
+                f"device 'cuda': onnxruntime-training {runtime.__version__} wants CUDA 11.8 and cuDNN 8; {reason}"
+            )
 
 
 def differentiate(proto: bytes, names: Sequence[str], loss: str) -> bytes:
@@ -76,8 +84,8 @@ def session(proto: bytes, device: str, threads: int) -> Any:
     started = runtime.InferenceSession(proto, options, providers=[(wanted, dict(PROVIDER_OPTIONS[device]))])
     if started.get_providers()[0] != wanted:
         raise MnxError(
-            f"device '{device}': {wanted} could not start; onnxruntime-training {runtime.__version__} wants CUDA 11.8 "
-            "and cuDNN 8, for example from the nvidia-*-cu11 wheels, on the library path"
+            f"device '{device}': {wanted} could not start, though all its libraries are there: look for the GPU with "
+            "nvidia-smi"
         )
     return started
 

@@ -62,11 +62,15 @@ def test_where_mothering_cannot_pay_the_figures_are_shown_and_nothing_is_refused
 
 
 def test_a_run_says_what_it_is_expected_to_cost(call: Call, members: list[Path]) -> None:
-    loud = call("run", *members, "--data", "digits", "--epochs", "2")
+    brief = ["--data", "digits", "--set", "mothers.epochs=3", "--set", "members.epochs=1"]
+    loud = call("run", *members, *brief)
     assert "expected cost: " in loud.err
     assert "cannot pay" not in loud.err
-    again = call("run", *members, "--data", "digits", "--epochs", "2")
+    again = call("run", *members, *brief)
     assert "expected cost" not in again.err
+    # mothers and members that take as long as members from scratch cannot pay
+    equal = call("run", *members, "--data", "digits", "--epochs", "2", "-o", "equal")
+    assert "mothering cannot pay here" in equal.err
     alone = call("run", *members, "--data", "digits", "--epochs", "2", "--tau", "1.0", "-o", "alone")
     assert alone.code == 0
     assert "mothering cannot pay here" in alone.err

@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -197,19 +198,40 @@ def test_progress_is_on_stderr_and_can_be_silenced(call: Call, members: list[Pat
     assert not call("mother", *members, "-o", "other", "-q").err
 
 
+def rendered(bar: Bar, width: int = 100) -> str:
+    """What a bar shows now, without colours."""
+    written = io.StringIO()
+    Console(file=written, width=width).print(bar.shown())
+    return written.getvalue()
+
+
 def test_the_bar_shows_stage_network_epoch_and_what_is_finished() -> None:
     written = io.StringIO()
-    with Bar(Console(file=written, force_terminal=True, width=100)) as bar:
+    with Bar(Console(file=written, force_terminal=True, width=100, height=20)) as bar:
         bar({"event": "read", "network": "P64", "done": 1, "total": 2})
-        bar({"event": "start", "stage": "members", "network": "P64", "limit": 9, "number": 2, "total": 5})
-        for step in (1, 2):
-            common = {"event": "step", "stage": "members", "network": "P64", "epoch": 3, "steps": 4, "task": "classes"}
-            bar({**common, "step": step, "loss": 0.5, "accuracy": 0.75})
+        costs = dict.fromkeys(("P64", "P96", "P64-64"), 1)
+        stage = {"event": "stage", "stage": "members", "networks": costs, "trained": []}
+        bar({**stage, "limit": 9, "jobs": 2, "threads": 1})
+        for name in ("P64", "P96"):
+            bar({"event": "start", "stage": "members", "network": name, "limit": 9, "number": 2, "total": 5})
+            for step in (1, 2):
+                common = {
+                    "event": "step",
+                    "stage": "members",
+                    "network": name,
+                    "epoch": 3,
+                    "steps": 4,
+                    "task": "classes",
+                }
+                bar({**common, "step": step, "loss": 0.5, "accuracy": 0.75})
+        written.write(rendered(bar))
         finished = {"event": "trained", "stage": "members", "network": "P64", "epochs": 9}
         bar({**finished, "validation_score": 0.9, "seconds": 1.25})
     text = written.getvalue()
-    assert "members P64 (2/5)" in text
-    assert "epoch 3/9  loss 0.500  accuracy 75.0 %" in text
+    for name in ("P64", "P96"):
+        assert re.search(rf"{name}\s+\S+\s+3/9\s+loss 0.500 train 75.0 % ", text)
+    assert "waiting" in text
+    assert "members 0/3 trained, 2 at once" in text
     assert "members P64: trained, 9 epochs, validation 90.0 %, 1.25 s" in text
 
 

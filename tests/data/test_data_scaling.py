@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from mnx.data import raw
-from mnx.data.layout import arrangement
+from mnx.data.layout import AS_IS, TO_FIRST, Arrangement, arrangement
 from mnx.data.scaling import Scaling, apply, fitted
 from mnx.errors import MnxError
 
@@ -107,3 +107,14 @@ def test_apply_refuses_what_differs_from_the_training_data(x: np.ndarray, messag
 def test_apply_refuses_integers_where_training_saw_floats() -> None:
     with pytest.raises(MnxError, match=r"dtype uint8 .* floats, taken as they are"):
         apply(made(COLOURS / 255, (3, 6, 7)), COLOURS)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int8, np.uint16, np.int16, np.int32])
+@pytest.mark.parametrize("layout", [AS_IS, TO_FIRST])
+def test_mean_and_deviation_are_numpy_s_whatever_the_integers(dtype: type, layout: tuple[int, ...]) -> None:
+    limits = np.iinfo(dtype)
+    x = np.random.default_rng(0).integers(limits.min, limits.max, (50, 3, 4, 3), dtype=dtype, endpoint=True)
+    found = fitted(x, Arrangement(layout, 0), (3, 4, 3), 100)
+    wide = np.moveaxis(x, 3 if layout == TO_FIRST else 1, 0).reshape(3, -1).astype(np.float64)
+    assert found.mean == pytest.approx((wide.mean(axis=1) / 100).tolist(), rel=1e-12, abs=1e-9)
+    assert found.std == pytest.approx((wide.std(axis=1) / 100).tolist(), rel=1e-12)

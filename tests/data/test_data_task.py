@@ -95,3 +95,17 @@ def test_targets_that_fit_no_task_are_refused(width: int, head: str, y: Array, m
 def test_targets_out_of_range_are_named(kind: str, width: int, y: Array, message: str) -> None:
     with pytest.raises(MnxError, match=message):
         check(Task(kind, width), y, "data")
+
+
+@pytest.mark.parametrize(
+    ("y", "task"),
+    [
+        (np.array([0, 7, 1, 1]), Task("classes", 8)),
+        (np.array([-1, 7, 1, 1]), Task("numbers", 1)),
+        (REAL, Task("numbers", 3)),
+        (BITS, Task("numbers", 3)),
+    ],
+)
+def test_where_inputs_alone_are_wanted_targets_may_be_anything(y: Array, task: Task) -> None:
+    assert task_of(members(0), y, "data") == task
+    assert len(check(task, y, "data")) == 4

@@ -65,30 +65,20 @@ def check_doubled(kind: str, members: list[Model], style: Style) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_members_compute_their_mothers_function(kind: str) -> None:
+@pytest.mark.parametrize(
+    "count",
+    [10, pytest.param(50, marks=pytest.mark.slow), pytest.param(150, marks=[pytest.mark.slow, pytest.mark.exhaustive])],
+)
+def test_members_compute_their_mothers_function(kind: str, count: int) -> None:
     grown: list[int] = []
 
     @given(KINDS[kind], styles)
-    @tried(10)
+    @tried(count)
     def members(drawn: list[Model], style: Style) -> None:
         grown.append(check(drawn, style))
 
     members()
-    assert sum(grown) > 10
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("kind", KINDS)
-def test_hundreds_of_members_compute_their_mothers_function(kind: str) -> None:
-    grown: list[int] = []
-
-    @given(KINDS[kind], styles)
-    @tried(120)
-    def members(drawn: list[Model], style: Style) -> None:
-        grown.append(check(drawn, style))
-
-    members()
-    assert sum(grown) > 150
+    assert sum(grown) > count
 
 
 @pytest.mark.parametrize("kind", KINDS)

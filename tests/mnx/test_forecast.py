@@ -12,11 +12,12 @@ from small_training import examples
 
 from mnx.cluster import by_tau
 from mnx.errors import MnxError
-from mnx.forecast import ASSUMED, MEASURED, Epochs, examples_of, forecast, measured, passes_of, planned_passes
+from mnx.forecast import ASSUMED, MEASURED, Epochs, examples_of, forecast, limited, measured, passes_of, planned_passes
 from mnx.graphs.mothers.mother import stand_in
 from mnx.graphs.zoo.ensembles import ensemble
 from mnx.methods.mothernets import train_mothers
 from mnx.session import FORWARD_AND_BACKWARD
+from mnx.train.recipe_files import recipe
 
 NUMBERS = st.floats(0.5, 100)
 PASSES = st.dictionaries(
@@ -36,6 +37,12 @@ def test_the_price_of_a_cluster() -> None:
     assert price.share == price.total / price.scratch == pytest.approx(104 / 160)
     assert found.seconds(price.total) == price.total / 1000
     assert found.pays
+
+
+def test_no_more_epochs_are_assumed_than_the_recipe_allows() -> None:
+    assert limited(recipe({"epochs": "1000"})) == ASSUMED
+    assert limited(recipe({"epochs": "2"})) == Epochs(2, 2, 2)
+    assert limited(recipe({"mothers.epochs": "5"})) == Epochs(ASSUMED.scratch, 5, ASSUMED.member)
 
 
 @examples(40)

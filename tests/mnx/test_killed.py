@@ -54,6 +54,7 @@ that deviates by the last argument."""
 
 RUN = """
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import small_runs
@@ -62,9 +63,9 @@ from mnx.workspace import RunFolder
 
 session = small_runs.opened(RunFolder(Path(sys.argv[1])))
 print("ready", flush=True)
-run_all(session)
+run_all(replace(session, jobs=int(sys.argv[2])))
 """
-"""All stages of a run."""
+"""All stages of a run, with so many networks at once."""
 
 
 def started(program: str, *arguments: object) -> subprocess.Popen[str]:
@@ -143,13 +144,53 @@ def test_a_run_that_is_killed_at_random_moments_ends_with_the_same_bytes(tmp_pat
     run = planned(tmp_path)
     for name in ("whole", "parts"):
         shutil.copytree(run.path, tmp_path / name)
-    most = seconds_of(RUN, tmp_path / "whole")
-    assert killed_until_done(6, most / 3, RUN, tmp_path / "parts") > 0
+    most = seconds_of(RUN, tmp_path / "whole", 1)
+    assert killed_until_done(6, most / 3, RUN, tmp_path / "parts", 1) > 0
     assert networks(tmp_path / "parts") == networks(tmp_path / "whole")
     assert len(list((tmp_path / "parts").rglob("momentum.npz"))) == 1 + len(NAMES)
     before = contents(tmp_path / "parts")
     run_all(opened(RunFolder(tmp_path / "parts")))
     assert contents(tmp_path / "parts") == before
+
+
+def workers_of(parent: int) -> list[int]:
+    """Processes that train for this one."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*"):
+        try:
+            state, owner = (path / "stat").read_text().rpartition(")")[2].split()[:2]
+            trains = b"spawn_main" in (path / "cmdline").read_bytes()
+        except OSError:
+            continue
+        if int(owner) == parent and state != "Z" and trains:
+            found.append(int(path.name))
+    return found
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("victim", ["parent", "worker"])
+def test_a_run_with_processes_that_are_killed_ends_with_the_same_bytes(victim: str, tmp_path: Path) -> None:
+    run, moments, killed = planned(tmp_path), random.Random(0), 0
+    for name in ("whole", "parts"):
+        shutil.copytree(run.path, tmp_path / name)
+    assert ended(started(RUN, tmp_path / "whole", 1)) == 0
+    for _ in range(4):
+        process = started(RUN, tmp_path / "parts", 2)
+        while process.poll() is None and not (workers := workers_of(process.pid)):
+            time.sleep(0.01)
+        time.sleep(moments.uniform(0, 5))
+        workers = workers_of(process.pid)
+        if process.poll() is None and workers:
+            killed += 1
+            os.kill(process.pid if victim == "parent" else moments.choice(workers), signal.SIGKILL)
+        ended(process)
+        until = time.monotonic() + 20
+        while any(Path(f"/proc/{worker}").exists() for worker in workers) and time.monotonic() < until:
+            time.sleep(0.01)
+        assert time.monotonic() < until
+    assert ended(started(RUN, tmp_path / "parts", 2)) == 0
+    assert killed > 0
+    assert networks(tmp_path / "parts") == networks(tmp_path / "whole")
 
 
 @pytest.mark.slow

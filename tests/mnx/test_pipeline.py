@@ -78,8 +78,8 @@ def test_the_sample_perceptrons_from_members_to_scores(tmp_path: Path) -> None:
     assert (found["compare"], found["test_examples"]) == ("independent", len(data.test))
     kinds = [event["event"] for event in heard if event["event"] not in ("step", "epoch", "score", "hatch")]
     trained = ["start", "trained"]
-    method = [*trained * len(mothers), *["hatched"] * 5, *trained * 5, "combined"]
-    assert kinds == [*method, *trained * 5, "combined", "scored"]
+    method = ["stage", *trained * len(mothers), *["hatched"] * 5, "stage", *trained * 5, "combined"]
+    assert kinds == [*method, "stage", *trained * 5, "combined", "scored"]
 
 
 def test_again_does_nothing(whole: Session) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from small_runs import NAMES, opened
-from test_killed import networks
+from test_killed import networks, workers_of
 
 from mnx import workers
 from mnx.errors import MnxError
@@ -29,17 +29,8 @@ def at_once(hatched: Session, hear: Callable[[Event], None], jobs: int = 3) -> S
 
 
 def children() -> list[int]:
-    """Processes that this one has started and that train."""
-    found = []
-    for path in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            fields = path.read_text().rpartition(")")[2].split()
-            words = (path.parent / "cmdline").read_bytes()
-        except OSError:
-            continue
-        if int(fields[1]) == os.getpid() and fields[0] != "Z" and b"spawn_main" in words:
-            found.append(int(path.parent.name))
-    return found
+    """Processes that train for this one."""
+    return workers_of(os.getpid())
 
 
 def test_members_trained_at_once_are_those_trained_in_turn(hatched: Session, tmp_path: Path) -> None:
