@@ -16,6 +16,7 @@ from mnx.data.examples import TRAINING, named_batches
 from mnx.errors import MnxError
 from mnx.events import Events
 from mnx.graphs import onnx_file
+from mnx.graphs.errors import NotPreserved
 from mnx.graphs.model import Model
 from mnx.graphs.norms.restore import alike, folded, put_in
 from mnx.graphs.probes import RANDOM, Probe, batches_of, made_of
@@ -276,11 +277,16 @@ def _folded(session: Session, stage: str, name: str, trained: Trained) -> Traine
     """
     run, model = session.run, folded(trained.model)
     found, _ = calibration_inputs(session, trained.model)
-    proof = replace(alike(trained.model, model, batches_of(found)), made=made_of(found), seed=session.plan.seed)
+    try:
+        proof = alike(trained.model, model, batches_of(found))
+    except NotPreserved as error:
+        raise NotPreserved(f"{error}; plan again with --norm keep to train it as it came") from error
+    proof = replace(proof, made=made_of(found), seed=session.plan.seed)
     run.write_json(run.folding_file(stage, name), proof.to_json())
     layers, largest = len(put_in(trained.model)), proof.largest
     session.events.record("folded", stage=stage, network=name, layers=layers, largest=largest)
-    return replace(trained, model=model)
+    snapshots = tuple(folded(trained.model.with_weights(each)).weights for each in trained.snapshots)
+    return replace(trained, model=model, snapshots=snapshots)
 
 
 def networks(plan: Plan, stage: str) -> list[str]:

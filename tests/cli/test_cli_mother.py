@@ -79,7 +79,11 @@ def test_a_run_says_what_it_is_expected_to_cost(call: Call, members: list[Path])
 def test_what_is_counted_is_shown_and_kept(call: Call, members: list[Path], tmp_path: Path) -> None:
     out = call("mother", *members, "--count", "flops").out
     assert "multiply-adds of a forward pass are counted" in words(out)
-    assert json.loads((tmp_path / "mnx-run" / "plan.json").read_text())["rule"] == {"tau": 0.5, "count": "flops"}
+    assert json.loads((tmp_path / "mnx-run" / "plan.json").read_text())["rule"] == {
+        "tau": 0.5,
+        "count": "flops",
+        "norm": "auto",
+    }
     refused = call("mother", *members, "--count", "conv", "-o", "other")
     assert refused.code == 1
     assert "to count: choose another --count" in refused.err

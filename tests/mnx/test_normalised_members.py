@@ -71,6 +71,14 @@ def test_auto_leaves_members_with_normalisation_alone(tmp_path: Path, run: RunFo
     assert restored(plan(paths, run)) == {"A": 0, "B": 0}
 
 
+def test_a_bare_member_is_hatched_from_one_with_normalisation_of_its_own(tmp_path: Path, run: RunFolder) -> None:
+    found = plan(written(tmp_path, deep("A", batch_norm=True), deep("B")), run)
+    assert restored(found) == {"A": 0, "B": 7}
+    assert len(found.clusters) == 1
+    certificates = hatch_members(opened(run, **QUICK), untrained=True)
+    assert all(each.passed for each in certificates.values())
+
+
 def test_keep_restores_none_and_restore_all(tmp_path: Path) -> None:
     paths = written(tmp_path, deep("A"), chain("shallow", 2))
     for norm, expected in {"keep": {"A": 0, "shallow": 0}, "restore": {"A": 6, "shallow": 2}}.items():
