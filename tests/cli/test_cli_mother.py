@@ -145,3 +145,16 @@ def test_a_name_loses_its_beginning_and_keeps_its_branch() -> None:
 def test_the_next_command_has_the_data_that_were_given(call: Call, members: list[Path], tmp_path: Path) -> None:
     assert "next: mnx train -o r --data digits" in call("mother", *members, "--data", "digits", "-o", "r", "-q").out
     assert "next: mnx train --data D" in call("mother", *members, "-q").out
+
+
+def test_what_is_trained_in_another_form_is_said_and_can_be_declined(call: Call, members: list[Path]) -> None:
+    plain = call("mother", *members, "--dry-run")
+    assert "BatchNormalization" not in plain.out
+    found = words(call("mother", *members, "--dry-run", "--norm", "restore").out)
+    assert "BatchNormalization is put back for training behind layers that lost it (1 of P64, 2 of P64-64" in found
+    document = json.loads(call("mother", *members, "--norm", "restore", "--json").out)
+    assert document["rule"]["norm"] == "restore"
+    assert {each["name"]: each["restored"] for each in document["members"]} == {"P64": 1, "P64-64": 2, "P96": 1}
+    refused = call("mother", *members, "--norm", "keep")
+    assert refused.code == 1
+    assert "was planned with --tau 0.5 --seed 0 --norm restore, not --norm keep" in words(refused.err)
