@@ -19,10 +19,11 @@ from mnx.cli.options import (
     quiet_option,
     run_option,
 )
-from mnx.cli.output import Grid, Part, branch, counted, grid, large, number, percent, show
+from mnx.cli.output import Grid, Part, branch, counted, grid, large, number, percent, restored_line, show
 from mnx.cli.progress import progress
 from mnx.forecast import examples_of, forecast, measured, planned_passes
 from mnx.graphs.trees.counting import COUNTS, DEFAULT
+from mnx.norms import AUTO
 from mnx.pipeline import next_step
 from mnx.plan import Plan
 from mnx.planning import Proposal, every_tau, keep, propose
@@ -46,6 +47,7 @@ def command(
     tau: float | None,
     clusters: int | None,
     counted: str | None,
+    norm: str | None,
     seed: int | None,
     sweep: bool,
     data: str | None,
@@ -77,11 +79,11 @@ def command(
     folder, epochs = RunFolder(run), epochs_given(epochs_scratch, epochs_mother, epochs_member)
     if sweep:
         with progress(quiet) as events:
-            found = every_tau(members, folder, events, counted or DEFAULT)
+            found = every_tau(members, folder, events, counted or DEFAULT, norm or AUTO)
         show(sweep_json(found, epochs), as_json, *sweep_parts(found, epochs))
         return
     with progress(quiet) as events:
-        proposal = propose(members, folder, events, tau, clusters, seed, force, counted, anew=dry_run)
+        proposal = propose(members, folder, events, tau, clusters, seed, force, counted, dry_run, norm)
         examples, known_rate = measured(folder)
         if data is not None or not proposal.standing:
             examples = examples_of(data, proposal.plan, train_limit) if data is not None else None
@@ -132,7 +134,14 @@ def plan_parts(plan: Plan) -> list[Part]:
         *_warning(plan, rule),
         f"mothers have {number(mothers)} parameters, members {number(members)};",
         f"{COUNTS[plan.counted].words} are counted",
+        *_restored(plan),
     ]
+
+
+def _restored(plan: Plan) -> list[Part]:
+    """What is trained in another form than it came."""
+    layers = {member.name: member.restored for member in plan.members if member.restored}
+    return [restored_line(layers, plan.norm)] if layers else []
 
 
 def _warning(plan: Plan, rule: str) -> list[Part]:

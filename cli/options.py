@@ -14,6 +14,7 @@ from mnx.graphs.growth.growing import SPLITS
 from mnx.graphs.growth.perturb import LAYERS, Perturbation
 from mnx.graphs.trees.counting import COUNTS
 from mnx.hatching import Hatching
+from mnx.norms import NORMS
 from mnx.pipeline import DEFAULT_RUN
 from mnx.train.recipe_files import names
 
@@ -41,7 +42,7 @@ def run_option(function: F) -> F:
 
 
 def planning_options(function: F) -> F:
-    """--tau, --clusters, --count, --seed."""
+    """--tau, --clusters, --count, --norm, --seed."""
     return _all(
         click.option(
             "--tau",
@@ -61,6 +62,12 @@ def planning_options(function: F) -> F:
             type=click.Choice(list(COUNTS)),
             help="What shares are shares of: all trained parameters, those of convolutions only, or multiply-adds.  "
             "[default: all]",
+        ),
+        click.option(
+            "--norm",
+            type=click.Choice(NORMS),
+            help="Train with the BatchNormalization that exports folded away, and fold it again at the end: in deep "
+            "members that have none, in none, or in every member.  [default: auto]",
         ),
         seed_option("Of all that is drawn in this run.  [default: 0]"),
     )(function)

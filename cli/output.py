@@ -193,6 +193,15 @@ def shape_text(shape: Sequence[int | str]) -> str:
     return "x".join(map(str, shape))
 
 
+def restored_line(layers: Mapping[str, int], norm: str) -> str:
+    """In which members normalisation is put back for training, and how to leave it; `layers` says behind how many."""
+    where = ", ".join(f"{count} of {name}" for name, count in layers.items())
+    return (
+        f"BatchNormalization is put back for training behind layers that lost it ({where}), and folded at the end "
+        f"(--norm {norm}; --norm keep trains members as they came)"
+    )
+
+
 def counted(count: int, what: str) -> str:
     """`1 member`, `2 members`."""
     return f"{count} {what}" + ("" if count == 1 else "s")

@@ -15,7 +15,7 @@ from rich.text import Text
 
 from mnx.board import AT_WORK, WAITING, Board
 from mnx.cli.board import board_table, other_bar
-from mnx.cli.output import counted, number, percent, score_name, seconds, small
+from mnx.cli.output import counted, number, percent, restored_line, score_name, seconds, small
 from mnx.events import Event, Events
 
 
@@ -55,6 +55,8 @@ def finished_line(event: Event) -> str:
             return expected if event["pays"] else f"{expected}; mothering cannot pay here, 'mnx mother' says more"
         case "cluster":
             return f"{event['network']}: {number(event['parameters'])} parameters for {', '.join(event['members'])}"
+        case "restored":
+            return restored_line(event["layers"], event["norm"])
         case "trained":
             return (
                 f"{event['stage']} {event['network']}: trained, {counted(event['epochs'], 'epoch')}, "

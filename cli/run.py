@@ -48,6 +48,7 @@ def command(
     tau: float | None,
     clusters: int | None,
     counted: str | None,
+    norm: str | None,
     seed: int | None,
     split: str | None,
     fresh: float | None,
@@ -97,6 +98,7 @@ def command(
             jobs,
             curves,
             source,
+            norm,
         )
         document = run_all(session, compare, how)
     originals = folder.originals("members", networks(session.plan, "members"))

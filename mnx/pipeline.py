@@ -67,6 +67,7 @@ def begin(
     jobs: int | None = 1,
     curves: bool = False,
     source: str | None = None,
+    norm: str | None = None,
 ) -> Session:
     """Open a whole run, new or standing. Everything that can be refused is refused before anything is written.
 
@@ -88,13 +89,14 @@ def begin(
         jobs: how many networks are trained at once; None for as many as fit.
         curves: whether to write curves for TensorBoard.
         source: a recipe's name or file, whose keys `recipe` is set on top of.
+        norm: whether folded normalisation is put back, see `propose`.
 
     Raises:
         GraphError: a member cannot be read.
         MnxError: members, data, recipe, device or what stands in the folder do not fit.
     """
     _check_baseline(compare)
-    proposal = propose(paths, run, events, tau, clusters, seed, force, counted)
+    proposal = propose(paths, run, events, tau, clusters, seed, force, counted, norm=norm)
     drop = proposal.standing and _may_drop_momentum(run, proposal.plan)
     chosen = chosen_recipe(settings(run) if proposal.standing else {}, recipe or {}, drop, source)
     planned = None if proposal.standing else proposal.plan

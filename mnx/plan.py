@@ -33,6 +33,7 @@ class PlannedMember:
         share: the mother's share of it, of what the plan's rule counts.
         matched: (its node, the mother's node) that share parameters.
         inserted: (its node, op, how) that the mother does not have; how is identity, zero, free or join.
+        restored: layers behind which BatchNormalization is put back for training; 0 where it trains as it came.
     """
 
     name: str
@@ -44,6 +45,7 @@ class PlannedMember:
     share: float
     matched: tuple[tuple[str, str], ...]
     inserted: tuple[tuple[str, str, str], ...]
+    restored: int = 0
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,10 @@ class PlannedCluster:
 
 @dataclass(frozen=True)
 class Plan:
-    """A run's plan. `rule` is how clusters were found: {'tau': 0.5, 'count': 'all'}, or clusters in place of tau."""
+    """A run's plan.
+
+    `rule` is how clusters were found: {'tau': 0.5, 'count': 'all', 'norm': 'auto'}, or clusters in place of tau.
+    """
 
     rule: Mapping[str, float | str]
     seed: int
@@ -80,6 +85,11 @@ class Plan:
     def counted(self) -> str:
         """What shares are shares of, one of `graphs.trees.counting.COUNTS`."""
         return str(self.rule.get("count", DEFAULT))
+
+    @property
+    def norm(self) -> str:
+        """Whether folded normalisation is put back, one of `mnx.norms.NORMS`."""
+        return str(self.rule.get("norm", "keep"))
 
     def cluster(self, name: str) -> PlannedCluster:
         """The cluster called `name`."""

@@ -20,6 +20,7 @@ from mnx.graphs.mothers.carve import drawn
 from mnx.graphs.mothers.mother import Member, embed, stand_in
 from mnx.graphs.trees.counting import DEFAULT
 from mnx.graphs.trees.structure import Structure
+from mnx.norms import AUTO, restored_layers, with_norms
 from mnx.plan import Plan, PlannedCluster, PlannedMember, save
 from mnx.workspace import STAGES, RunFolder, file_hash
 
@@ -56,6 +57,7 @@ def propose(
     force: bool = False,
     counted: str | None = None,
     anew: bool = False,
+    norm: str | None = None,
 ) -> Proposal:
     """Plan a run without writing anything; the plan that stands in the run folder where it is for the same members.
 
@@ -69,6 +71,7 @@ def propose(
         force: do not look at the plan that stands there.
         counted: what shares are shares of; None for the standing plan's, or all trained parameters.
         anew: where the folder holds another run, plan as if it were empty, for a proposal that is not kept.
+        norm: whether folded normalisation is put back, one of `mnx.norms.NORMS`; None for the standing plan's, or auto.
 
     Raises:
         GraphError: a file cannot be read, or has no mother with itself.
@@ -78,35 +81,40 @@ def propose(
     names = [path.stem for path in files]
     if run.plan_file.exists() and not force:
         hashes = dict(zip(names, map(file_hash, files), strict=True))
+        asked = {"tau": tau, "clusters": clusters, "seed": seed, "count": counted, "norm": norm}
         try:
-            standing = _standing(run, hashes, {"tau": tau, "clusters": clusters, "seed": seed, "count": counted})
+            standing = _standing(run, hashes, asked)
         except MnxError:
             if anew:
-                return propose(paths, run, events, tau, clusters, seed, True, counted)
+                return propose(paths, run, events, tau, clusters, seed, True, counted, norm=norm)
             raise
         if all(run.start_file("mothers", cluster.name).exists() for cluster in standing.clusters):
             return Proposal(standing, {}, ())
         tau, clusters, seed, counted = standing.tau, standing.clusters_asked, standing.seed, standing.counted
+        norm = standing.norm
+    norm = norm or AUTO
     with _meanwhile(file_hash, files) as digests:
-        members = _read(files, events)
+        members = with_norms(_read(files, events), norm)
         hashes = dict(zip(names, digests, strict=True))
     tau, counted = DEFAULT_TAU if tau is None else tau, counted or DEFAULT
     found = by_tau(members, tau, counted) if clusters is None else by_count(members, clusters, counted)
     rule: dict[str, float | str] = {"tau": tau} if clusters is None else {"clusters": clusters}
-    rule["count"] = counted
+    rule |= {"count": counted, "norm": norm}
     plan = _plan(found, members, {path.stem: path for path in files}, hashes, rule, seed or 0)
     mothers = {cluster.name: (cluster.mother, cluster.structure) for cluster in found}
     return Proposal(plan, mothers, tuple(model for model, _ in members))
 
 
-def every_tau(paths: Sequence[Path], run: RunFolder, events: Events, counted: str = DEFAULT) -> list[Clustering]:
+def every_tau(
+    paths: Sequence[Path], run: RunFolder, events: Events, counted: str = DEFAULT, norm: str = AUTO
+) -> list[Clustering]:
     """What every tau would give for these members, from 1 down; nothing is written, and no plan is looked at.
 
     Raises:
         GraphError: a file cannot be read.
         MnxError: members do not fit together, or one has nothing of what is counted.
     """
-    return sweep(_read(_checked(paths, run), events), counted)
+    return sweep(with_norms(_read(_checked(paths, run), events), norm), counted)
 
 
 def keep(proposal: Proposal, run: RunFolder, events: Events, force: bool = False) -> Plan:
@@ -123,6 +131,8 @@ def keep(proposal: Proposal, run: RunFolder, events: Events, force: bool = False
         events.record(
             "cluster", network=planned.name, members=list(planned.members), parameters=planned.parameters, **plan.rule
         )
+    if layers := {member.name: member.restored for member in plan.members if member.restored}:
+        events.record("restored", layers=layers, norm=plan.norm)
     return plan
 
 
@@ -135,9 +145,10 @@ def plan_members(
     seed: int | None = None,
     force: bool = False,
     counted: str | None = None,
+    norm: str | None = None,
 ) -> Plan:
     """Plan a run and write its plan and mothers, or return the plan that stands there; see `propose` and `keep`."""
-    proposal = propose(paths, run, events, tau, clusters, seed, force, counted)
+    proposal = propose(paths, run, events, tau, clusters, seed, force, counted, norm=norm)
     return keep(proposal, run, events.to(run.events_file), force)
 
 
@@ -189,10 +200,13 @@ def _standing(run: RunFolder, hashes: Mapping[str, str], asked: Mapping[str, flo
             f"{run.path} holds a run of other members ({_differences(known, hashes)}): choose another folder with -o, "
             "or replace it with --force"
         )
-    planned = {"tau": plan.tau, "clusters": plan.clusters_asked, "seed": plan.seed, "count": plan.counted}
+    planned: dict[str, float | str | None] = {"tau": plan.tau, "clusters": plan.clusters_asked, "seed": plan.seed}
+    planned |= {"count": plan.counted, "norm": plan.norm}
     for key, value in asked.items():
         if value is not None and value != planned[key]:
-            said = {name: planned[name] for name in planned if name in (key, "seed") or planned[name] != DEFAULT}
+            said = {
+                name: planned[name] for name in planned if name in (key, "seed") or planned[name] not in (DEFAULT, AUTO)
+            }
             was = " ".join(f"--{name} {number}" for name, number in said.items() if number is not None)
             raise MnxError(
                 f"{run.path} was planned with {was}, not --{key} {value}: choose another folder with -o, or replace it "
@@ -246,8 +260,9 @@ def _plan(
     rule: dict[str, float | str],
     seed: int,
 ) -> Plan:
+    layers = {model.name: restored_layers(model) for model, _ in members}
     planned = [
-        _member(member, cluster, paths[member.name], hashes[member.name])
+        _member(member, cluster, paths[member.name], hashes[member.name], layers[member.name])
         for cluster in clusters
         for member in cluster.members
     ]
@@ -263,7 +278,7 @@ def _plan(
     )
 
 
-def _member(member: Structure, cluster: Cluster, path: Path, sha256: str) -> PlannedMember:
+def _member(member: Structure, cluster: Cluster, path: Path, sha256: str, restored: int) -> PlannedMember:
     alignment, _ = embed(cluster.structure, member)
     return PlannedMember(
         name=member.name,
@@ -275,4 +290,5 @@ def _member(member: Structure, cluster: Cluster, path: Path, sha256: str) -> Pla
         share=cluster.share(member),
         matched=tuple((right.name, left.name) for left, right in alignment.matches),
         inserted=tuple((op.name, op.op, how.value) for op, how in alignment.inserted),
+        restored=restored,
     )

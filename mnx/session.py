@@ -16,12 +16,14 @@ from mnx.data.examples import TRAINING, named_batches
 from mnx.errors import MnxError
 from mnx.events import Events
 from mnx.graphs import onnx_file
+from mnx.graphs.errors import NotPreserved
 from mnx.graphs.model import Model
-from mnx.graphs.probes import RANDOM, Probe
+from mnx.graphs.norms.restore import alike, folded, put_in
+from mnx.graphs.probes import RANDOM, Probe, batches_of, made_of
 from mnx.jobs import cores, threads_each
 from mnx.plan import Plan
 from mnx.train.engines import engine
-from mnx.train.loop import EngineMaker, Job, train
+from mnx.train.loop import EngineMaker, Job, Trained, train
 from mnx.train.recipe import STAGES, Recipe, in_words
 from mnx.train.recipe_files import from_document
 from mnx.train.recipe_files import recipe as read_recipe
@@ -250,6 +252,8 @@ def train_network(session: Session, stage: str, name: str, multiply_adds: int) -
     )
     trained = train(job, session.dataset, recipe, session.make(stage), session.events)
     cost = step_cost * trained.samples
+    if stage != "mothers" and put_in(trained.model):
+        trained = _folded(session, stage, name, trained)
     problem = run.save_training(stage, name, trained, cost)
     session.events.record(
         "trained",
@@ -263,6 +267,26 @@ def train_network(session: Session, stage: str, name: str, multiply_adds: int) -
     if problem:
         session.events.record("left in float32", stage=stage, network=name, reason=problem)
     return True
+
+
+def _folded(session: Session, stage: str, name: str, trained: Trained) -> Trained:
+    """A trained network in its user's architecture, certified: the BatchNormalization that was put back goes again.
+
+    Raises:
+        NotPreserved: it would compute another function.
+    """
+    run, model = session.run, folded(trained.model)
+    found, _ = calibration_inputs(session, trained.model)
+    try:
+        proof = alike(trained.model, model, batches_of(found))
+    except NotPreserved as error:
+        raise NotPreserved(f"{error}; plan again with --norm keep to train it as it came") from error
+    proof = replace(proof, made=made_of(found), seed=session.plan.seed)
+    run.write_json(run.folding_file(stage, name), proof.to_json())
+    layers, largest = len(put_in(trained.model)), proof.largest
+    session.events.record("folded", stage=stage, network=name, layers=layers, largest=largest)
+    snapshots = tuple(folded(trained.model.with_weights(each)).weights for each in trained.snapshots)
+    return replace(trained, model=model, snapshots=snapshots)
 
 
 def networks(plan: Plan, stage: str) -> list[str]:

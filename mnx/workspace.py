@@ -7,6 +7,7 @@ independent/NAME/     start.onnx  trained.onnx  training.json  (trained.original
 independent/          ensemble.onnx  ensemble.json
 tensorboard/STAGE/NAME/  events.out.tfevents.*
 
+Where normalisation was put back for training, folding.json beside a trained network certifies that it was taken out.
 Members are written in the opset, file format, names and metadata of their users' files. mnx trains in float32: of a
 member in another float type `trained.original.onnx` is the trained network in that type.
 """
@@ -35,6 +36,7 @@ from mnx.train.loop import Trained
 
 STAGES = {"mothers": "mother.onnx", "members": "hatched.onnx", "independent": "start.onnx"}
 """Folder of a kind of network -> the file its training starts from."""
+FOLDING = "folding.json"
 ORIGINAL = "trained.original.onnx"
 """A trained network in the float types of its user's file, where those are not float32."""
 
@@ -145,6 +147,10 @@ class RunFolder:
         """A member's certificate."""
         return self.folder("members", name) / "certificate.json"
 
+    def folding_file(self, stage: str, name: str) -> Path:
+        """The certificate that restored normalisation was folded exactly; there only where there was some."""
+        return self.folder(stage, name) / FOLDING
+
     def plan(self) -> Plan:
         """The plan of this run.
 
@@ -206,7 +212,7 @@ class RunFolder:
         """Remove a network's training, finished or not; its start file stays."""
         folder = self.folder(stage, name)
         if folder.is_dir():
-            _remove(folder, ("training.json", "trained.onnx", ORIGINAL, "checkpoint.npz"))
+            _remove(folder, ("training.json", "trained.onnx", ORIGINAL, FOLDING, "checkpoint.npz"))
             if stage == "mothers":
                 _remove(folder, (self.momentum_file(stage, name).name,))
 
@@ -262,6 +268,7 @@ class RunFolder:
                 ORIGINAL,
                 "training.json",
                 "certificate.json",
+                FOLDING,
                 "checkpoint.npz",
                 "momentum.npz",
             )

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from mnx.graphs import onnx_file
 from mnx.graphs.mothers.carve import drawn
 from mnx.graphs.trees.describe import describe
+from mnx.norms import read_member
 from mnx.session import Session
 from mnx.stages import train_stage
 
@@ -16,6 +15,6 @@ def train_independent(session: Session) -> list[str]:
     for member in session.plan.members:
         start = session.run.start_file("independent", member.name)
         if not start.exists():
-            model = onnx_file.read(Path(member.path))
+            model = read_member(member)
             onnx_file.write(drawn(model, describe(model), session.plan.seed), start, form="working")
     return train_stage(session, "independent", {each.name: each.multiply_adds for each in session.plan.members})

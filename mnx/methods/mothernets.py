@@ -16,6 +16,7 @@ from mnx.graphs.model import Array, Model
 from mnx.graphs.probes import Probe, batches_of, made_of
 from mnx.graphs.verify import Answers
 from mnx.hatching import Hatching
+from mnx.norms import read_member
 from mnx.plan import PlannedMember
 from mnx.session import Session, calibration_inputs
 from mnx.stages import train_stage
@@ -75,7 +76,7 @@ def _hatch(session: Session, mother: _Mother, member: PlannedMember, how: Hatchi
     """Hatch one member and write it; its certificate goes first and comes last."""
     run, seed = session.run, session.plan.seed
     batches = batches_of(mother.probes)
-    style, model = how.style(seed), onnx_file.read(Path(member.path))
+    style, model = how.style(seed), read_member(member)
     hatched = hatch_or_name_step(mother.model, model, batches, mother.calibration, style, mother.answers)
     run.certificate_file(member.name).unlink(missing_ok=True)
     result = perturbed(hatched.model, how.perturbation, seed)

@@ -79,7 +79,11 @@ def test_a_run_says_what_it_is_expected_to_cost(call: Call, members: list[Path])
 def test_what_is_counted_is_shown_and_kept(call: Call, members: list[Path], tmp_path: Path) -> None:
     out = call("mother", *members, "--count", "flops").out
     assert "multiply-adds of a forward pass are counted" in words(out)
-    assert json.loads((tmp_path / "mnx-run" / "plan.json").read_text())["rule"] == {"tau": 0.5, "count": "flops"}
+    assert json.loads((tmp_path / "mnx-run" / "plan.json").read_text())["rule"] == {
+        "tau": 0.5,
+        "count": "flops",
+        "norm": "auto",
+    }
     refused = call("mother", *members, "--count", "conv", "-o", "other")
     assert refused.code == 1
     assert "to count: choose another --count" in refused.err
@@ -141,3 +145,16 @@ def test_a_name_loses_its_beginning_and_keeps_its_branch() -> None:
 def test_the_next_command_has_the_data_that_were_given(call: Call, members: list[Path], tmp_path: Path) -> None:
     assert "next: mnx train -o r --data digits" in call("mother", *members, "--data", "digits", "-o", "r", "-q").out
     assert "next: mnx train --data D" in call("mother", *members, "-q").out
+
+
+def test_what_is_trained_in_another_form_is_said_and_can_be_declined(call: Call, members: list[Path]) -> None:
+    plain = call("mother", *members, "--dry-run")
+    assert "BatchNormalization" not in plain.out
+    found = words(call("mother", *members, "--dry-run", "--norm", "restore").out)
+    assert "BatchNormalization is put back for training behind layers that lost it (1 of P64, 2 of P64-64" in found
+    document = json.loads(call("mother", *members, "--norm", "restore", "--json").out)
+    assert document["rule"]["norm"] == "restore"
+    assert {each["name"]: each["restored"] for each in document["members"]} == {"P64": 1, "P64-64": 2, "P96": 1}
+    refused = call("mother", *members, "--norm", "keep")
+    assert refused.code == 1
+    assert "was planned with --tau 0.5 --seed 0 --norm restore, not --norm keep" in words(refused.err)

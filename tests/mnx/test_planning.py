@@ -43,7 +43,7 @@ def test_a_plan_says_all_of_members_and_clusters(members: list[Path], run: RunFo
         3,
         10,
         INPUT,
-        {"tau": 0.5, "count": "all"},
+        {"tau": 0.5, "count": "all", "norm": "auto"},
     )
     [cluster] = found.clusters
     assert sorted(cluster.members) == sorted(NAMES)
@@ -72,12 +72,12 @@ def test_the_rule_decides_the_clusters(members: list[Path], tmp_path: Path) -> N
     assert len(plan(members, RunFolder(tmp_path / "tau"), tau=1.0).clusters) == 3
     two = plan(members, RunFolder(tmp_path / "two"), clusters=2)
     assert len(two.clusters) == 2
-    assert dict(two.rule) == {"clusters": 2, "count": "all"}
+    assert dict(two.rule) == {"clusters": 2, "count": "all", "norm": "auto"}
 
 
 def test_the_plan_says_what_shares_are_shares_of(members: list[Path], run: RunFolder) -> None:
     found = plan(members, run, tau=0.3, counted="flops")
-    assert dict(found.rule) == {"tau": 0.3, "count": "flops"}
+    assert dict(found.rule) == {"tau": 0.3, "count": "flops", "norm": "auto"}
     assert run.plan().counted == "flops"
     for member in found.members:
         assert member.share == found.cluster(member.cluster).multiply_adds / member.multiply_adds

@@ -1,0 +1,1 @@
+"""BatchNormalization that exporters folded away: where it belongs, put back, and folded again."""
