@@ -12,7 +12,6 @@ import numpy as np
 from mnx.graphs.growth.maps import GrowthMap
 from mnx.graphs.model import Array
 from mnx.graphs.mothers.alignment import Alignment
-from mnx.graphs.ops.axes import is_fixed
 from mnx.graphs.trees.attention import Mask, attention_of
 from mnx.graphs.trees.structure import Op, Parameter, Structure
 
@@ -22,15 +21,15 @@ class Queries:
 
     def __init__(self, mother: Structure, member: Structure, alignment: Alignment) -> None:
         self._rows: dict[tuple[str, str], tuple[Mask, float, float]] = {}
-        if not member.products:
+        if not member.attentions:
             return
         ours, theirs = list(mother.ops()), list(member.ops())
         for left, right in alignment.matches:
-            if right.name not in member.products:
+            if right.name not in member.attentions:
                 continue
             old, new = attention_of(left, ours), attention_of(right, theirs)
             if old is not None and new is not None:
-                factor, fresh = old.scale / new.scale, float(is_fixed(right.operands[right.reads[0]][-1]))
+                factor, fresh = old.scale / new.scale, 0.0 if right.name in member.products else 1.0
                 if (factor, fresh) != (1.0, 1.0):
                     self._rows |= {key: (mask, factor, fresh) for key, mask in new.rows.items()}
 

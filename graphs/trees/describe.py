@@ -68,7 +68,7 @@ class _Reading:
         found = self.structure(partial(Ties, last=True, products=multiplying))
         heads = [op for op in found.ops() if op.name in multiplying and not is_fixed(op.operands[op.reads[0]][-1])]
         found = _attending(found, frozenset(op.name for op in heads))
-        return found if heads and len(found.products) == len(heads) else None
+        return replace(found, products=found.attentions) if heads and len(found.attentions) == len(heads) else None
 
 
 def _attending(structure: Structure, multiplying: frozenset[str]) -> Structure:
@@ -77,7 +77,7 @@ def _attending(structure: Structure, multiplying: frozenset[str]) -> Structure:
     known = {op.name: attention_of(op, ops) for op in ops if op.name in multiplying}
     found = {name: attention for name, attention in known.items() if attention is not None}
     scaling = frozenset(name for attention in found.values() for name in attention.scales)
-    return replace(structure, series=_with_scales(structure.series, scaling), products=tuple(found))
+    return replace(structure, series=_with_scales(structure.series, scaling), attentions=tuple(found))
 
 
 def _with_scales(series: Series, scaling: frozenset[str]) -> Series:

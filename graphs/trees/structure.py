@@ -136,7 +136,8 @@ class Structure:
         ports: the model's inputs.
         wide: the same network with its heads free in width instead of number, None where it has none such.
         whole: the same network with its blocks of channels free in number instead of width, None likewise.
-        products: the nodes that multiply queries and keys, of which it is known what makes the queries.
+        products: the nodes that multiply queries and keys, where the width of their heads is free.
+        attentions: the nodes that multiply queries and keys, of which it is known what makes the queries.
     """
 
     name: str
@@ -148,6 +149,7 @@ class Structure:
     wide: Structure | None = None
     whole: Structure | None = None
     products: tuple[str, ...] = ()
+    attentions: tuple[str, ...] = ()
 
     def ops(self) -> Iterator[Op]:
         """Every op, branches before their join."""

@@ -81,7 +81,7 @@ def test_networks_that_differ_in_the_scale_of_scores_alone_share_all(joined: boo
 def test_queries_make_up_for_a_scale_where_nothing_else_reads_them(known: bool, line: str, other: str) -> None:
     assert line in ATTENTION
     text = ATTENTION.replace(line, other).replace("int64 first", "float half = {0.5}, int64 first")
-    assert len(describe(written(text, "attention")).products) == known
+    assert len(describe(written(text, "attention")).attentions) == known
 
 
 def test_heads_of_one_width_grow_in_number() -> None:
