@@ -55,16 +55,12 @@ def places(model: Model, structure: Structure) -> Places:
     followed = _followed(model)
     uses = Counter(name for node in model.nodes for name in node.inputs)
     other = next((node.op for node in model.nodes if node.op in NORMALISATIONS - {"BatchNormalization"}), "")
+    foreign = f"is in a network with {other}" if other else ""
     layers, others = [], {}
     for node in model.nodes:
         if node.op not in LAYERS | _OTHER_LAYERS or node.input(1) not in model.weights:
             continue
-        why = (
-            f"is in a network with {other}"
-            if other
-            else _against(node, model, readers, gates, followed, uses[node.inputs[1]])
-        )
-        if why:
+        if why := foreign or _against(node, model, readers, gates, followed, uses[node.inputs[1]]):
             others[node.name] = why
         else:
             layers.append(node.name)
