@@ -67,7 +67,7 @@ def planning_options(function: F) -> F:
             "--norm",
             type=click.Choice(NORMS),
             help="Train with the BatchNormalization that exports folded away, and fold it again at the end: in deep "
-            "members that have none, in none, or in every member.  [default: auto]",
+            "convolutional members that have none, in none, or in every member.  [default: auto]",
         ),
         seed_option("Of all that is drawn in this run.  [default: 0]"),
     )(function)

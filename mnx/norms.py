@@ -14,10 +14,11 @@ from mnx.graphs.norms.restore import put_in, restored
 from mnx.plan import PlannedMember
 
 AUTO, KEEP, RESTORE = NORMS = ("auto", "keep", "restore")
-"""In all members without any normalisation if one of them is `DEEP`; in none; in every member."""
+"""In convolutional members without any normalisation if one of them is `DEEP`; in none; in every member."""
 
-DEEP = 6
-"""Of so many layers that could be normalised, networks train better when they are; see the benchmark norm_restore."""
+DEEP = 8
+"""Convolutions with a place for normalisation: from so many on every network measured trains better with it than as it
+came, in the mean; perceptrons of 2 to 8 layers do not (benchmarks/results/norm-restore.md)."""
 
 
 def with_norms(members: Sequence[Member], norm: str) -> list[Member]:
@@ -33,16 +34,19 @@ def with_norms(members: Sequence[Member], norm: str) -> list[Member]:
     if norm == KEEP:
         return list(members)
     found = [places(model, structure) for model, structure in members]
-    bare = [not normalised(model) for model, _ in members]
-    if norm == AUTO and not any(without and len(at.layers) >= DEEP for without, at in zip(bare, found, strict=True)):
+    convolutions = [
+        0 if normalised(model) else sum(model.node(name).op == "Conv" for name in at.layers)
+        for (model, _), at in zip(members, found, strict=True)
+    ]
+    if norm == AUTO and max(convolutions, default=0) < DEEP:
         return list(members)
     result = []
-    for member, without, at in zip(members, bare, found, strict=True):
-        if norm == RESTORE and without and not at.layers:
+    for member, at, count in zip(members, found, convolutions, strict=True):
+        if norm == RESTORE and not at.layers and not normalised(member[0]):
             raise MnxError(
                 f"{member[0].name} has no place for BatchNormalization ({at.reasons}): leave it out, or say --norm auto"
             )
-        wanted = at.layers and (norm == RESTORE or without)
+        wanted = at.layers if norm == RESTORE else count
         result.append(stand_in(restored(member[0], at=at)) if wanted else member)
     return result
 

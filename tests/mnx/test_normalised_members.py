@@ -24,7 +24,7 @@ from mnx.planning import plan_members, propose
 from mnx.workspace import RunFolder
 
 INPUT = (1, 8, 8)
-DEPTHS = {"A": "(3:4)x2 | (3:6)x2 | (3:8)x2", "B": "(3:4)x2 | (3:8)x2 | (3:8)x3"}
+DEPTHS = {"A": "(3:4)x2 | (3:6)x3 | (3:8)x3", "B": "(3:4)x2 | (3:8)x3 | (3:8)x4"}
 QUICK = {"train_limit": 200}
 
 
@@ -36,6 +36,11 @@ def written(folder: Path, *models: Model) -> list[Path]:
 
 def deep(name: str, **settings: Any) -> Model:
     return vgg(name, parse_blocks(DEPTHS[name]), 10, INPUT, (), **settings)
+
+
+def straight(name: str, layers: int) -> Model:
+    """So many convolutions."""
+    return vgg(name, parse_blocks(f"(3:4)x{layers}"), 10, INPUT, ())
 
 
 def chain(name: str, layers: int) -> Model:
@@ -58,12 +63,12 @@ def run(tmp_path: Path) -> RunFolder:
 
 def test_auto_restores_all_bare_members_where_one_of_them_is_deep(tmp_path: Path, run: RunFolder) -> None:
     heard: list[Event] = []
-    shallow, enough = chain("shallow", DEEP - 1), chain("enough", DEEP)
-    paths = written(tmp_path, shallow, enough)
-    assert restored(plan(paths[:1], RunFolder(tmp_path / "alone"))) == {"shallow": 0}
-    assert restored(plan(paths, run, events=Events(None, [heard.append]))) == {"shallow": DEEP - 1, "enough": DEEP}
+    paths = written(tmp_path, straight("shallow", DEEP - 1), straight("enough", DEEP), chain("perceptron", DEEP))
+    assert restored(plan([paths[0], paths[2]], RunFolder(tmp_path / "few"))) == {"shallow": 0, "perceptron": 0}
+    expected = {"shallow": DEEP - 1, "enough": DEEP, "perceptron": 0}
+    assert restored(plan(paths, run, events=Events(None, [heard.append]))) == expected
     [told] = [event for event in heard if event["event"] == "restored"]
-    assert (told["layers"], told["norm"]) == ({"shallow": DEEP - 1, "enough": DEEP}, "auto")
+    assert (told["layers"], told["norm"]) == ({"enough": DEEP, "shallow": DEEP - 1}, "auto")
 
 
 def test_auto_leaves_members_with_normalisation_alone(tmp_path: Path, run: RunFolder) -> None:
@@ -73,7 +78,7 @@ def test_auto_leaves_members_with_normalisation_alone(tmp_path: Path, run: RunFo
 
 def test_a_bare_member_is_hatched_from_one_with_normalisation_of_its_own(tmp_path: Path, run: RunFolder) -> None:
     found = plan(written(tmp_path, deep("A", batch_norm=True), deep("B")), run)
-    assert restored(found) == {"A": 0, "B": 7}
+    assert restored(found) == {"A": 0, "B": 9}
     assert len(found.clusters) == 1
     certificates = hatch_members(opened(run, **QUICK), untrained=True)
     assert all(each.passed for each in certificates.values())
@@ -81,7 +86,7 @@ def test_a_bare_member_is_hatched_from_one_with_normalisation_of_its_own(tmp_pat
 
 def test_keep_restores_none_and_restore_all(tmp_path: Path) -> None:
     paths = written(tmp_path, deep("A"), chain("shallow", 2))
-    for norm, expected in {"keep": {"A": 0, "shallow": 0}, "restore": {"A": 6, "shallow": 2}}.items():
+    for norm, expected in {"keep": {"A": 0, "shallow": 0}, "restore": {"A": 8, "shallow": 2}}.items():
         assert restored(propose(paths, RunFolder(tmp_path / norm), Events(), norm=norm).plan) == expected
 
 
@@ -105,11 +110,11 @@ def test_mothers_have_it_and_members_come_back_without(tmp_path: Path, run: RunF
     heard: list[Event] = []
     given = [deep("A"), deep("B")]
     found = plan(written(tmp_path, *given), run)
-    assert restored(found) == {"A": 6, "B": 7}
+    assert restored(found) == {"A": 8, "B": 9}
     session = opened(run, Events(None, [heard.append]), **QUICK)
     run_all(session, "independent")
     mother = onnx_file.read(run.trained_file("mothers", "cluster1"))
-    assert [node.op for node in mother.nodes].count("BatchNormalization") == 6
+    assert [node.op for node in mother.nodes].count("BatchNormalization") == 8
     for stage in ("members", "independent"):
         for model in given:
             start = onnx_file.read(run.start_file(stage, model.name))
@@ -119,7 +124,7 @@ def test_mothers_have_it_and_members_come_back_without(tmp_path: Path, run: RunF
             assert restore.RESTORED not in trained.metadata
             assert run.read_json(run.folding_file(stage, model.name))["passed"]
     folded = [(event["stage"], event["network"], event["layers"]) for event in heard if event["event"] == "folded"]
-    assert sorted(folded) == [(stage, name, 6 + (name == "B")) for stage in ("independent", "members") for name in "AB"]
+    assert sorted(folded) == [(stage, name, 8 + (name == "B")) for stage in ("independent", "members") for name in "AB"]
     x = session.dataset.test.x(np.arange(20))
     [together] = run_model(onnx_file.read(run.ensemble_file), x).values()
     alone = [
