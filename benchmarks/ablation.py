@@ -39,6 +39,7 @@ from mnx.graphs.growth.growing import Style
 from mnx.graphs.growth.hatch import begun, result
 from mnx.graphs.growth.moments import moments
 from mnx.graphs.growth.perturb import Perturbation, perturbed
+from mnx.graphs.interface import Interface, interface
 from mnx.graphs.model import Array, Model
 from mnx.graphs.mothers.carve import drawn
 from mnx.graphs.trees.describe import describe
@@ -313,8 +314,8 @@ def main() -> None:
         left = [name for name in options.only if (name, seed) not in done]
         if not left:
             continue
-        port = vgg("shape", parse_blocks(BLOCKS["V13"]), 10, shape_of(options.data), (64,)).inputs[0]
-        given = task(load(options.data, port, 10, seed, train_limit=options.examples), seed, options.threads)
+        data = load(options.data, interface_of(options.data), seed, train_limit=options.examples)
+        given = task(data, seed, options.threads)
         mothers = mothers_of(given)
         for name in left:
             row = {"way": name, "seed": seed, "examples": options.examples, **measured(given, WAYS[name], mothers)}
@@ -331,6 +332,11 @@ def main() -> None:
         write_text(options.out, f"# Ablation of hatched training\n\n{text}")
     if options.plot:
         plot(found, options.plot)
+
+
+def interface_of(data: str) -> Interface:
+    """Ten classes of the images that the data hold."""
+    return interface([vgg("images", parse_blocks(BLOCKS["V13"]), 10, shape_of(data), (64,))])
 
 
 def shape_of(data: str) -> tuple[int, int, int]:

@@ -37,9 +37,10 @@ from mnx.graphs.run import run
 from mnx.graphs.verify import difference
 from mnx.graphs.zoo.mlp import mlp
 from mnx.graphs.zoo.vgg import parse_blocks, vgg
+from mnx.metrics import validation_score
 from mnx.session import job_seed
 from mnx.train.engines import engine
-from mnx.train.loop import Job, scored, train
+from mnx.train.loop import Job, train
 from mnx.train.recipe import Recipe
 
 NETWORKS: Mapping[str, Mapping[int, str]] = {
@@ -125,7 +126,7 @@ def drift(mother: Model, member: Model, data: Dataset, size: int) -> tuple[float
     for indices in batches(len(data.train), size, seed=1, epoch=0):
         x, y = data.train.x(indices), data.train.y[indices]
         a, b = (next(iter(run(model, x, batch_statistics=True).values())) for model in (mother, member))
-        (before, loss), (after, other) = scored(a, y), scored(b, y)
+        (before, loss), (after, other) = validation_score("classes", a, y), validation_score("classes", b, y)
         far.append(difference(a, b).largest)
         losses.append(other - loss)
         accuracies.append(100 * (before - after))
@@ -141,7 +142,7 @@ def trained(spec: str, mother: Model, task: Task) -> Result:
         count = len(data.train) if candidate.all_data else CALIBRATION
         model = member_of(mother, task.family, task.inserted, task.seed, data, count)
     net = Network(model, inserted_norms(model) if task.inserted else (), candidate, recipe, task.seed)
-    start, losses, done = scored(net.evaluate(data.validation.x()), data.validation.y)[1], [], 0
+    start, losses, done = validation_score("classes", net.evaluate(data.validation.x()), data.validation.y)[1], [], 0
     order_seed = job_seed(task.seed, "members", "net")
     for epoch in range(task.epochs):
         order = list(batches(len(data.train), recipe.batch, order_seed, epoch))
@@ -152,13 +153,15 @@ def trained(spec: str, mother: Model, task: Task) -> Result:
             net.step(data.train.x(indices), data.train.y[indices], lr, epochs)
             done += 1
             if done in MARKS:
-                losses.append(scored(net.evaluate(data.validation.x()), data.validation.y)[1])
+                losses.append(validation_score("classes", net.evaluate(data.validation.x()), data.validation.y)[1])
     logits = net.evaluate(data.test.x())
     finished = net.finished(data.train.x(slice(CALIBRATION)))
     own = next(iter(run(finished, data.test.x(slice(1000))).values()))
-    validation = scored(net.evaluate(data.validation.x()), data.validation.y)[0]
+    validation = validation_score("classes", net.evaluate(data.validation.x()), data.validation.y)[0]
     folding = difference(logits[:1000], own).largest
-    return Result(task, start, tuple(losses), 100 * validation, 100 * scored(logits, data.test.y)[0], folding)
+    return Result(
+        task, start, tuple(losses), 100 * validation, 100 * validation_score("classes", logits, data.test.y)[0], folding
+    )
 
 
 def spread(numbers: Sequence[float], digits: int) -> str:

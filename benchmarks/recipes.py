@@ -1,0 +1,83 @@
+"""The recipes that come with mnx against each other: accuracy and what it costs, one network from scratch.
+
+    python benchmarks/recipes.py --data cifar.npz [--examples 6000] [--seeds 0 1 2] [--recipes fast paper default]
+                                 [--epochs N ...] [--out benchmarks/results/recipes.md]
+
+A network of VGG's kind with BatchNormalization (V16B of benchmarks/ablation.py) is trained by each recipe's keys for
+independent networks. --epochs repeats every recipe with at most so many epochs, to see what it makes of less time.
+"""
+
+from __future__ import annotations
+
+import argparse
+import platform
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from ablation import SNAPSHOT, interface_of, task
+
+from mnx.data.dataset import load
+from mnx.graphs.files import write_text
+from mnx.metrics import softmax
+from mnx.train.engines import engine
+from mnx.train.recipe import Recipe
+from mnx.train.recipe_files import names, recipe
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", required=True)
+    parser.add_argument("--examples", type=int, default=6000)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--recipes", nargs="+", default=names(), metavar="NAME|FILE.toml")
+    parser.add_argument("--epochs", type=int, nargs="+", default=[0], help="0 for the recipe's own")
+    parser.add_argument("--out", type=Path, help="write the table as markdown")
+    options = parser.parse_args()
+    rows = [
+        "| recipe | at most epochs | seeds | test accuracy % | epochs | multiply-adds 10^9 | processor s |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for name in options.recipes:
+        for epochs in options.epochs:
+            found = []
+            for seed in options.seeds:
+                given = task(
+                    load(options.data, interface_of(options.data), seed, train_limit=options.examples), seed, 1
+                )
+                model = next(each for each in given.members if each.name == SNAPSHOT)
+                chosen = recipe(source=name).of("independent")
+                spent = time.process_time()
+                trained = given.train(model.name, model, replace(chosen, epochs=epochs) if epochs else chosen)
+                spent = time.process_time() - spent
+                network = engine("ort", "cpu", 1, trained.model, Recipe().step(), 0)
+                right = softmax(network.evaluate(given.data.test.x())).argmax(axis=1) == given.data.test.y
+                found.append((100 * right.mean(), len(trained.epochs), given.cost(model.name, trained) / 1e9, spent))
+                print(name, epochs, seed, found[-1], file=sys.stderr, flush=True)
+            accuracy, taken, cost, seconds = (np.array(column) for column in zip(*found, strict=True))
+            spread = f" ± {accuracy.std(ddof=1):.2f}" if len(found) > 1 else ""
+            rows.append(
+                f"| {name} | {epochs or '-'} | {len(found)} | {accuracy.mean():.2f}{spread} | {taken.mean():.0f} | "
+                f"{cost.mean():,.0f} | {seconds.mean():.0f} |"
+            )
+    text = "\n".join(
+        [
+            "# Recipes",
+            "",
+            "    " + " ".join(["python", *sys.argv]),
+            "",
+            f"{platform.machine()}, Python {platform.python_version()}, one thread; {options.examples} training "
+            "examples, a tenth of them for validation.",
+            "",
+            *rows,
+        ]
+    )
+    print(text)
+    if options.out:
+        write_text(options.out, text + "\n")
+
+
+if __name__ == "__main__":
+    main()
