@@ -16,9 +16,9 @@ from mnx.plan import PlannedMember
 AUTO, KEEP, RESTORE = NORMS = ("auto", "keep", "restore")
 """In convolutional members without any normalisation if one of them is `DEEP`; in none; in every member."""
 
-DEEP = 8
-"""Convolutions with a place for normalisation: from so many on every network measured trains better with it than as it
-came, in the mean; perceptrons of 2 to 8 layers do not (benchmarks/results/norm-restore.md)."""
+DEEP = 4
+"""Convolutions with a place for normalisation: from so many on no network measured trains worse with it than as it
+came, in the mean; perceptrons of 2 to 8 layers mostly do (benchmarks/results/norm-restore.md)."""
 
 
 def with_norms(members: Sequence[Member], norm: str) -> list[Member]:
