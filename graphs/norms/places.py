@@ -14,7 +14,9 @@ from mnx.graphs.trees.structure import Parallel, Series, Structure, ops_of
 
 LAYERS = frozenset({"Conv", "Gemm"})
 """What it is folded into exactly: axis 1 of the output is axis 0 of the weight."""
-NORMALISATIONS = frozenset({"BatchNormalization", "GroupNormalization", "InstanceNormalization", "LayerNormalization"})
+NORMALISATIONS = frozenset(
+    {"BatchNormalization", "GroupNormalization", "InstanceNormalization", "LRN", "LayerNormalization"}
+)
 ACTIVATIONS = frozenset(
     {
         "Celu", "Clip", "Elu", "Gelu", "HardSigmoid", "HardSwish", "LeakyRelu", "Mish", "PRelu", "Relu", "Selu",
