@@ -39,6 +39,12 @@ def arrays_of(batch: Batch) -> tuple[Array, ...]:
     return batch if isinstance(batch, tuple) else (batch,)
 
 
+def batch_of(arrays: Iterable[Array]) -> Batch:
+    """The inverse of `arrays_of`."""
+    made = tuple(arrays)
+    return made if len(made) > 1 else made[0]
+
+
 ALL: Final = ("*",)
 """Ask `run` for every value that the body's nodes make."""
 

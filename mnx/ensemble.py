@@ -21,7 +21,7 @@ from mnx.graphs.interface import SIGMOID, SOFTMAX, Interface, head_of, interface
 from mnx.graphs.join import join
 from mnx.graphs.model import Array, Model
 from mnx.graphs.proto import as_user_gives
-from mnx.graphs.run import Batch, arrays_of, run, run_file
+from mnx.graphs.run import Batch, arrays_of, batch_of, run, run_file
 from mnx.metrics import (
     ACTIVATIONS,
     Scores,
@@ -176,8 +176,7 @@ def ensemble_scores(members: Sequence[Array], y: Array, task: str = "classes") -
 
 def _as_given(model: Model, x: Batch) -> Batch:
     """Examples as the model's users give them."""
-    made = tuple(as_user_gives(model, array, place) for place, array in enumerate(arrays_of(x)))
-    return made if len(made) > 1 else made[0]
+    return batch_of(as_user_gives(model, array, place) for place, array in enumerate(arrays_of(x)))
 
 
 def score_models(

@@ -19,7 +19,7 @@ from mnx.errors import MnxError
 from mnx.graphs.interface import Interface
 from mnx.graphs.model import Array, Port
 from mnx.graphs.probes import Content
-from mnx.graphs.run import Batch
+from mnx.graphs.run import Batch, batch_of
 
 LONG = 1 << 30
 """Reading more bytes than this is worth telling of."""
@@ -45,8 +45,7 @@ class Part:
 
     def x(self, chosen: Array | slice = slice(None)) -> Batch:
         """Examples as the members take them, in C order of shape (n, *input): indices or a slice, or all."""
-        made = tuple(apply(scaling, raw[chosen]) for scaling, raw in zip(self.scalings, self.raw, strict=True))
-        return made if len(made) > 1 else made[0]
+        return batch_of(apply(scaling, raw[chosen]) for scaling, raw in zip(self.scalings, self.raw, strict=True))
 
     def batches(self, size: int = 1024) -> Iterator[Batch]:
         """All examples in their order, at most `size` at a time."""

@@ -74,10 +74,10 @@ class Feed:
         self._size = image_size(scalings, augmentation)
         outputs = [apply(scaling, array[:0]).dtype.name for scaling, array in zip(scalings, raw, strict=True)]
         dtypes = [array.dtype.name for array in raw]
-        self._plain, self._augmented = (
-            session(feed_graph(dtypes, scalings, outputs, changes), device, threads)
-            for changes in (PLAIN, augmentation)
-        )
+        self._plain = session(feed_graph(dtypes, scalings, outputs, PLAIN), device, threads)
+        self._augmented = self._plain
+        if augmentation != PLAIN:
+            self._augmented = session(feed_graph(dtypes, scalings, outputs, augmentation), device, threads)
         stays = sum(array.nbytes for array in raw) <= resident_bytes
         self._resident = tuple(resident(np.asarray(array), device) for array in raw) if stays else None
         self._closed = False

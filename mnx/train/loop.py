@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from hashlib import sha256
@@ -226,15 +226,12 @@ class _Training:
         start, number, data = time.perf_counter(), course.epochs, self.data
         order = self._order(number)
         losses, score, seen, spread = 0.0, 0.0, 0, mean_square(data.kind, data.train.y)
-        for step, (indices, x) in enumerate(feed.each(order, number)):
-            mixed = feed.mixture(indices, number, step)
-            mix = None if mixed is None else (data.train.y[mixed.partners], mixed.share)
+        for step, (x, y, mix) in enumerate(self._batches(feed, order, number)):
             try:
-                rate = course.rate * phase.lr(step, len(order))
-                loss, scored = engine.step(x, data.train.y[indices], rate, mix=mix)
+                loss, scored = engine.step(x, y, course.rate * phase.lr(step, len(order)), mix=mix)
             except Diverged as error:
                 raise error.at(number + 1, step + 1, len(order)) from None
-            losses, score, seen = losses + loss * len(indices), score + scored, seen + len(indices)
+            losses, score, seen = losses + loss * len(y), score + scored, seen + len(y)
             self.events.tick(
                 "step",
                 stage=self.job.stage,
@@ -269,10 +266,17 @@ class _Training:
         engine.load_state({**engine.state(), **{key: array.astype(np.float32) for key, array in mean.items()}})
         if any(not kind.trained for kind in kinds.values()) and not self.recipe.frozen_norm:
             order = self._order(course.epochs)[:STATISTICS_STEPS]
-            for step, (indices, x) in enumerate(feed.each(order, course.epochs)):
-                mixed = feed.mixture(indices, course.epochs, step)
-                mix = None if mixed is None else (self.data.train.y[mixed.partners], mixed.share)
-                engine.step(x, self.data.train.y[indices], 0.0, mix=mix)
+            for x, y, mix in self._batches(feed, order, course.epochs):
+                engine.step(x, y, 0.0, mix=mix)
+
+    def _batches(
+        self, feed: Feed, order: Sequence[Array], epoch: int
+    ) -> Iterator[tuple[Fed, Array, tuple[Array, float] | None]]:
+        """The batches of an epoch: inputs, targets, and how they are mixed; see `Engine.step`."""
+        y = self.data.train.y
+        for step, (indices, x) in enumerate(feed.each(order, epoch)):
+            mixed = feed.mixture(indices, epoch, step)
+            yield x, y[indices], None if mixed is None else (y[mixed.partners], mixed.share)
 
     def _order(self, epoch: int) -> list[Array]:
         return list(batches(len(self.data.train), self.recipe.batch, self.job.seed, epoch))

@@ -132,14 +132,11 @@ def optimiser(
     if settings.average:
         rest = update.builder.add("Sub", update.number("one", 1), KEEP)
         for name in kinds:
-            average, fresh = input_of(AVERAGE, name), update.made(name) if name in made else statistics.get(name, name)
+            average, fresh = input_of(AVERAGE, name), update.made(name) if name in made else statistics[name]
             made.append(average)
             update.kept(average, fresh, KEEP, rest, update.made(average))
     for old in made if settings.accumulate > 1 else ():
         update.builder.add("Where", LAST, update.made(old), old, outputs=[new(old)])
-    for name, kind in kinds.items():
-        if not kind.trained and name not in statistics:
-            update.builder.add("Identity", name, outputs=[new(name)])
     return update.builder
 
 

@@ -18,7 +18,7 @@ from mnx.data.scaling import Scaling
 from mnx.errors import MnxError
 from mnx.graphs.model import Array, Model
 from mnx.graphs.proto import to_proto
-from mnx.graphs.run import Batch
+from mnx.graphs.run import Batch, arrays_of
 from mnx.train.augment import Augmentation
 from mnx.train.feed import Fed, Feed
 from mnx.train.kernels import with_quick_kernels
@@ -230,7 +230,7 @@ class Engine:
 
     def _examples(self, x: Batch | Fed) -> tuple[dict[str, Any], int]:
         """The arrays, or values on the device, by input name, and how many examples they hold."""
-        ports, arrays = self._graph.x, x if isinstance(x, tuple) else (x,)
+        ports, arrays = self._graph.x, arrays_of(x)
         if arrays and not isinstance(arrays[0], np.ndarray):
             named = {port.name: value for port, value in zip(ports, arrays, strict=True)}
             return named, int(arrays[0].shape()[0])

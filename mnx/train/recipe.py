@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from mnx.errors import MnxError
+from mnx.train import augment, settings
 from mnx.train.losses import LOSSES
-from mnx.train.settings import OPTIMISERS, StepSettings
+from mnx.train.settings import StepSettings
 
 STAGES = ("mothers", "members", "independent")
 """The stages that a recipe may have keys of their own for; independent networks are trained from scratch."""
@@ -21,7 +22,6 @@ SCHEDULES = ("plateau", "constant", "linear", "cosine", "one-cycle", "step", "cy
 """What `schedule` may be; see `schedule.SHAPES`."""
 CYCLIC = ("cycles", "triangles")
 """The schedules that have cycles."""
-MIRRORS = ("off", "random", "alternating")
 CLASS_WEIGHTS = ("none", "balanced")
 WATCHED = ("validation", "training")
 
@@ -191,6 +191,9 @@ class Recipe:
         }
 
 
+_OF_STEP = ("accumulate", "optimiser", "momentum", "beta2", "epsilon", "average", "label_smoothing")
+_OF_IMAGES = ("crop", "mirror", "cutout", "mixup")
+
 _Range = tuple[Callable[[Any], bool], str]
 _SHARE: _Range = (lambda value: 0 <= value < 1, "a number in [0, 1)")
 _COUNT: _Range = (lambda value: value >= 0, "a whole number, 0 or more")
@@ -203,18 +206,13 @@ def _one_of(values: tuple[str, ...]) -> _Range:
 
 
 RANGES: Mapping[str, _Range] = {
+    **{key: settings.RANGES[key] for key in _OF_STEP},
+    **{key: augment.RANGES[key] for key in _OF_IMAGES},
     "lr": (lambda value: 0 < value < 100, "a number above 0 and below 100"),
     "batch": _SOME,
-    "accumulate": _SOME,
-    "optimiser": _one_of(OPTIMISERS),
-    "momentum": _SHARE,
-    "beta2": _SHARE,
-    "epsilon": (lambda value: 0 < value < 1, "a number in (0, 1)"),
     "weight_decay": _SHARE,
     "clip_norm": (lambda value: 0 <= value < float("inf"), "a finite number, 0 for no clipping"),
-    "average": _SHARE,
     "loss": _one_of((AUTO, *(name for name in LOSSES if name != "distillation"))),
-    "label_smoothing": _SHARE,
     "class_weights": _one_of(CLASS_WEIGHTS),
     "schedule": _one_of(SCHEDULES),
     "warmup": _AMOUNT,
@@ -234,10 +232,6 @@ RANGES: Mapping[str, _Range] = {
     "gamma": (lambda value: 0 < value <= 1, "a number in (0, 1]"),
     "cycle": _SOME,
     "settle": _SHARE,
-    "crop": _COUNT,
-    "mirror": _one_of(MIRRORS),
-    "cutout": _COUNT,
-    "mixup": _AMOUNT,
     "retries": _COUNT,
     "retry_rate": (lambda value: 0 < value < 1, "a number in (0, 1)"),
 }

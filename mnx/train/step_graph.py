@@ -110,9 +110,7 @@ def _state(
     state, sums = [], []
     for name, kind in kinds.items():
         shape = model.weights[name].shape
-        state.append(
-            Slot(WEIGHT + name, name, new(name) if kind.trained else body.statistics.get(name, new(name)), shape)
-        )
+        state.append(Slot(WEIGHT + name, name, new(name) if kind.trained else body.statistics[name], shape))
         for part in parts_of(settings, kind):
             state.append(Slot(part + name, input_of(part, name), new(input_of(part, name)), shape))
         if kind.trained and settings.accumulate > 1:

@@ -19,9 +19,9 @@ from mnx.train.lowering.draft import Draft, Mask, Parts
 _FLOAT = 1
 
 
-def part_where(at: Parts, comparison: str, x: str, bound: float) -> str:
+def part_where(at: Parts, comparison: str, x: str, bound: float, out: str = "") -> str:
     """x where it compares so to a number, else 0."""
-    return at("Mul", x, at("Cast", at(comparison, x, bound), to=_FLOAT))
+    return at("Mul", x, at("Cast", at(comparison, x, bound), to=_FLOAT), out=out)
 
 
 def _below_above(at: Parts, x: str) -> tuple[str, str]:
@@ -108,8 +108,7 @@ def prelu(node: Node, draft: Draft) -> None:
 
 def thresholded_relu(node: Node, draft: Draft) -> None:
     """Append a ThresholdedRelu."""
-    at, x = draft.at(node), node.inputs[0]
-    at("Mul", x, at("Cast", at("Greater", x, node.real("alpha", 1.0)), to=_FLOAT), out=node.outputs[0])
+    part_where(draft.at(node), "Greater", node.inputs[0], node.real("alpha", 1.0), node.outputs[0])
 
 
 def dropout(node: Node, draft: Draft) -> None:
