@@ -67,10 +67,11 @@ def convolution(
     ("x", "out", "kernel", "attributes", "turned", "multiplied"),
     [
         ((2, 4, 7, 5), 4, (3, 3), {"pads": [1, 1, 1, 1]}, True, False),
-        ((2, 4, 16, 15), 4, (3, 3), {"pads": [1, 1, 1, 1]}, True, True),
-        ((2, 6, 20, 12), 4, (3, 5), {"pads": [0, 1, 2, 4]}, True, True),
-        ((2, 4, 14, 19), 4, (3, 3), {"pads": [2, 0, 1, 4], "dilations": [1, 2]}, True, True),
-        ((2, 4, 15, 14), 4, (1, 1), {}, True, True),
+        ((2, 16, 16, 15), 16, (3, 3), {"pads": [1, 1, 1, 1]}, True, True),
+        ((2, 21, 20, 12), 19, (3, 5), {"pads": [0, 1, 2, 4]}, True, True),
+        ((2, 16, 14, 19), 16, (3, 3), {"pads": [2, 0, 1, 4], "dilations": [1, 2]}, True, True),
+        ((2, 16, 15, 14), 16, (1, 1), {}, True, False),
+        ((2, 4, 16, 15), 4, (3, 3), {"pads": [1, 1, 1, 1]}, True, False),
         ((2, 4, 9), 3, (4,), {"pads": [1, 2]}, True, False),
         ((2, 4, 7, 5), 6, (3, 3), {"pads": [1, 1, 1, 1]}, False, False),
         ((2, 4, 16, 15), 4, (3, 3), {"pads": [1, 1, 1, 1], "strides": [2, 1]}, False, False),
@@ -103,8 +104,8 @@ def test_the_quick_conv_gradient_gives_the_same_numbers(
 
 
 def test_a_first_layers_gradient_by_its_weights_alone_is_products_too() -> None:
-    feeds, attributes = convolution((3, 3, 16, 16), 8, (3, 3), pads=[1, 1, 1, 1])
-    feeds = {"d": normal(3, 8, 16, 16), **feeds}
+    feeds, attributes = convolution((3, 16, 8, 16), 24, (3, 3), pads=[1, 1, 1, 1])
+    feeds = {"d": normal(3, 24, 8, 16), **feeds}
     slow = graph(helper.make_node("ConvGrad", list(feeds), ["", "dw"], domain=MICROSOFT, group=1, **attributes), feeds)
     quick = with_quick_kernels(slow, {name: array.shape for name, array in feeds.items()}, 2)
     assert "ConvGrad" not in ops(quick)

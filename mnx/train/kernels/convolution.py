@@ -24,9 +24,9 @@ from onnx import NodeProto
 from mnx.train.kernels.blocked import convolved, fits
 from mnx.train.kernels.graph import MICROSOFT, Graph, plain, window_of
 
-_CHANNELS = 64
-"""The most channels on either side for which the products are faster than ConvGrad, by measurement."""
-_PIXELS = 200
+_CHANNELS = range(16, 129)
+"""How many channels on either side make the products faster than ConvGrad, by measurement."""
+_PIXELS = 50
 """The fewest pixels for which they are: the longer the rows of the products, the less their results weigh."""
 
 
@@ -114,7 +114,7 @@ def _turns(pads: Sequence[int], dilations: Sequence[int], shape: Sequence[int]) 
 
 def _multiplies(graph: Graph, x: str, shape: Sequence[int]) -> bool:
     """Whether the gradient by w is faster as products of matrices."""
-    if graph.threads < 2 or len(shape) != 4 or max(shape[:2]) > _CHANNELS:
+    if graph.threads < 2 or len(shape) != 4 or max(shape[2:]) == 1 or not all(each in _CHANNELS for each in shape[:2]):
         return False
     size = list(graph.shapes.get(x, ()))[2:]
     return len(size) == 2 and math.prod(size) >= _PIXELS
