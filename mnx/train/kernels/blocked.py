@@ -33,9 +33,9 @@ def blocked_convolution(node: NodeProto, graph: Graph) -> bool:
     if not fits(graph, shape) or not plain(window) or window.get("auto_pad", b"NOTSET") != b"NOTSET":
         return False
     (out, into, *_), name = shape, node.output[0]
-    form = graph.numbers(out // block, block, into // block, block, -1)
-    apart = graph.add("Reshape", [weight, form], f"{name}:apart")
-    inner = graph.add("Transpose", [apart], f"{name}:inner", perm=[0, 2, 4, 3, 1])
+    rows = graph.add("Reshape", [weight, graph.numbers(out // block, block, -1)], f"{name}:rows")
+    turned = graph.add("Transpose", [rows], f"{name}:turned", perm=[0, 2, 1])
+    inner = taps_outside(graph, turned, out // block, into // block, f"{name}:inner")
     weights = graph.add("Reshape", [inner, graph.numbers(*shape)], f"{name}:weights")
     convolved(graph, [x, weights, *bias], name, shape, window["pads"], window["dilations"])
     return True
@@ -45,6 +45,15 @@ def fits(graph: Graph, shape: Sequence[int]) -> bool:
     """Whether the weights (out, in, rows, columns) of a convolution fill whole blocks, and it gains by them."""
     block = graph.block
     return bool(block) and len(shape) == 4 and not any(size % block for size in shape[:2]) and max(shape[2:]) > 1
+
+
+def taps_outside(graph: Graph, weight: str, out: int, into: int, output: str) -> str:
+    """Blocked weights (blocks out, blocks in, taps, in, out) of (blocks out, blocks in, in, taps, out), in any shape.
+
+    A Transpose that moves one axis is several times faster than one that moves more.
+    """
+    apart = graph.add("Reshape", [weight, graph.numbers(out, into, graph.block, -1, graph.block)], f"{output}:apart")
+    return graph.add("Transpose", [apart], output, perm=[0, 1, 3, 2, 4])
 
 
 def convolved(

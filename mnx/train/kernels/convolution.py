@@ -4,7 +4,7 @@ By x, where the stride is 1, it is also a Conv of d with w turned by half a turn
 is faster where w makes no more channels than it reads, or where its blocked form can be taken.
 
 By w a second thread makes ConvGrad slower where there are few channels, for it waits at every image. With X_v the
-columns of the padded x that tap column v reads, and D_u d moved down by u rows, it is also
+columns of the padded x that column v of the window reads, and D_u d moved down by u rows, it is also
 
     dW[:, :, u, v] = sum over images n of D_u[n] X_v[n]^T
 
@@ -15,13 +15,12 @@ ConvGrad: it stays in the cache.
 from __future__ import annotations
 
 import math
-import sys
 from collections.abc import Sequence
 
 import numpy as np
 from onnx import NodeProto
 
-from mnx.train.kernels.blocked import convolved, fits
+from mnx.train.kernels.blocked import convolved, fits, taps_outside
 from mnx.train.kernels.graph import MICROSOFT, Graph, plain, window_of
 
 _CHANNELS = range(16, 129)
@@ -62,11 +61,16 @@ def _by_input(node: NodeProto, graph: Graph) -> None:
     sides = zip(window["pads"], kernel * 2, dilations * 2, strict=True)
     pads = [dilation * (side - 1) - pad for pad, side, dilation in sides]
     turn = graph.constant(f"mnx:turn/{taps}", np.arange(taps)[::-1].astype(np.int64).copy())
-    shape, blocks = [into, out, *kernel], fits(graph, graph.shapes[weight])
-    block = graph.block if blocks else 1
-    form = graph.numbers(out // block, block, into // block, block, -1) if blocks else graph.numbers(out, into, -1)
-    flat = graph.add("Reshape", [weight, form], f"{output}:flat")
-    swapped = graph.add("Transpose", [flat], f"{output}:swapped", perm=[2, 0, 4, 1, 3] if blocks else [1, 0, 2])
+    shape, blocks, block = [into, out, *kernel], fits(graph, graph.shapes[weight]), graph.block
+    if blocks:
+        flat = graph.add("Reshape", [weight, graph.numbers(out, into // block, -1)], f"{output}:flat")
+        moved = graph.add("Transpose", [flat], f"{output}:moved", perm=[1, 0, 2])
+        columns = graph.add("Reshape", [moved, graph.numbers(-1, block, taps)], f"{output}:columns")
+        inside = graph.add("Transpose", [columns], f"{output}:inside", perm=[0, 2, 1])
+        swapped = taps_outside(graph, inside, into // block, out // block, f"{output}:swapped")
+    else:
+        flat = graph.add("Reshape", [weight, graph.numbers(out, into, -1)], f"{output}:flat")
+        swapped = graph.add("Transpose", [flat], f"{output}:swapped", perm=[1, 0, 2])
     turned = graph.add("Gather", [swapped, turn], f"{output}:turned", axis=2)
     weights = graph.add("Reshape", [turned, graph.numbers(*shape)], f"{output}:weight")
     if blocks:
@@ -79,31 +83,29 @@ def _by_input(node: NodeProto, graph: Graph) -> None:
 def _by_weight(node: NodeProto, graph: Graph) -> None:
     window, (arriving, x, weight), output = window_of(node), node.input, node.output[1]
     out, into, rows, columns = graph.shapes[weight]
+    height = graph.shapes[x][2]
     top, left, bottom, right = window["pads"]
     down, along = window["dilations"]
+    above, below = (max(0, (rows - 1) * down - pad) for pad in (top, bottom))
+    if above or below:
+        arriving = graph.add("Pad", [arriving, graph.numbers(0, 0, above, 0, 0, 0, below, 0)], f"{output}:padded")
+    start = top + above - down * np.arange(rows)
+    read = graph.constant(f"{output}:rows", start[:, None] + np.arange(height))
+    moved, flat = graph.add("Gather", [arriving, read], f"{output}:moved", axis=2), graph.numbers(0, 0, -1)
+    stacked = graph.add("Reshape", [moved, graph.numbers(0, out * rows, -1)], f"{output}:stacked")
     if left or right:
-        x = graph.add("Pad", [x, graph.numbers(0, 0, 0, left, 0, 0, 0, right)], f"{output}:padded")
-    moved = [
-        graph.add(
-            "Pad",
-            [arriving, graph.numbers(0, 0, row * down - top, 0, 0, 0, (rows - 1 - row) * down - bottom, 0)],
-            f"{output}:row{row}",
-        )
-        for row in range(rows)
-    ]
-    stacked = graph.add("Concat", moved, f"{output}:rows", axis=1)
-    flat, products = graph.numbers(0, 0, -1), []
-    left_side = graph.add("Reshape", [stacked, flat], f"{output}:left")
+        x = graph.add("Pad", [x, graph.numbers(0, 0, 0, left, 0, 0, 0, right)], f"{output}:widened")
+    products, width = [], graph.shapes[node.input[1]][3] + left + right - (columns - 1) * along
     for column in range(columns):
-        last = (columns - 1 - column) * along
-        ends = graph.numbers(-last if last else sys.maxsize)
-        read = graph.add("Slice", [x, graph.numbers(column * along), ends, graph.numbers(3)], f"{output}:read{column}")
-        right_side = graph.add("Reshape", [read, flat], f"{output}:right{column}")
-        product = graph.add("FusedMatMul", [left_side, right_side], f"{output}:product{column}", MICROSOFT, transB=1)
+        span = [graph.numbers(column * along), graph.numbers(column * along + width), graph.numbers(3)]
+        seen = graph.add("Slice", [x, *span], f"{output}:seen{column}") if columns > 1 else x
+        columned = graph.add("Reshape", [seen, flat], f"{output}:flat{column}")
+        inputs = [stacked, columned]
+        product = graph.add("FusedMatMul", inputs, f"{output}:product{column}", MICROSOFT, transB=1)
         products.append(graph.add("ReduceSum", [product, graph.numbers(0)], f"{output}:sum{column}", keepdims=0))
-    together = graph.add("Concat", products, f"{output}:columns", axis=0)
-    apart = graph.add("Reshape", [together, graph.numbers(columns, rows, out, into)], f"{output}:apart")
-    graph.add("Transpose", [apart], output, perm=[2, 3, 1, 0])
+    together = graph.add("Concat", products, f"{output}:together", axis=0)
+    apart = graph.add("Reshape", [together, graph.numbers(columns, out, rows, into)], f"{output}:apart")
+    graph.add("Transpose", [apart], output, perm=[1, 3, 2, 0])
 
 
 def _turns(pads: Sequence[int], dilations: Sequence[int], shape: Sequence[int]) -> bool:
