@@ -201,42 +201,46 @@ def mothers_of(given: Task) -> Any:
 
 
 def measured(given: Task, way: Way, mothers: Any) -> dict[str, Any]:
-    """Train an ensemble in one way; its scores and costs."""
-    start, cost = time.perf_counter(), 0
-    found: list[Model] = []
+    """Train an ensemble in one way; its scores and costs, of mothers too, and of hatching."""
+    ends: list[Model] = []
+    trained: list[tuple[str, Trained]] = []
+    hatching = 0.0
     if way.method == "independent":
         for model in given.members:
             fresh = drawn(model, describe(model), given.seed)
-            trained = given.train(model.name, fresh, given.recipe(way.member, {"warmup": 1, **way.of_members}))
-            cost += given.cost(model.name, trained)
-            found.append(trained.model)
+            done = given.train(model.name, fresh, given.recipe(way.member, {"warmup": 1, **way.of_members}))
+            trained.append((model.name, done))
+            ends.append(done.model)
     elif way.method == "alone":
-        trained = given.train("mother", given.mother, given.recipe(way.mother, way.of_mothers))
-        cost += given.cost("mother", trained)
-        found.append(trained.model)
+        done = given.train("mother", given.mother, given.recipe(way.mother, way.of_mothers))
+        trained.append(("mother", done))
+        ends.append(done.model)
     elif way.method == "snapshot":
         model = next(each for each in given.members if each.name == SNAPSHOT)
         fresh = drawn(model, describe(model), given.seed)
-        trained = given.train(model.name, fresh, given.recipe(way.member, {**way.of_members, "warmup": 1}))
-        cost += given.cost(model.name, trained)
-        found += [trained.model.with_weights(each) for each in trained.snapshots]
+        done = given.train(model.name, fresh, given.recipe(way.member, {**way.of_members, "warmup": 1}))
+        trained.append((model.name, done))
+        ends += [done.model.with_weights(each) for each in done.snapshots]
     else:
         keys = json.dumps(dict(way.of_mothers), sort_keys=True)
         parents = [mothers(number, way.mother, keys) for number in range(way.mothers)]
-        cost += sum(given.cost("mother", each) for each in parents)
+        trained += [("mother", each) for each in parents]
         calibration = given.data.train.x(np.arange(512))
         for number, member in enumerate(given.members):
-            parent = parents[number % way.mothers]
+            start, parent = time.perf_counter(), parents[number % way.mothers]
             growing = begun(parent.model, member, calibration, Style(given.seed, way.split, way.fresh))
             grown = perturbed(result(growing)[0], way.perturbation, given.seed)
             own = way.of_each[number % len(way.of_each)]
             recipe = given.recipe(way.member, {"warmup": 0, **way.of_members, **own})
             momentum = moments(growing, parent.momentum) if recipe.carry else {}
-            trained = given.train(member.name, grown, recipe, momentum)
-            cost += given.cost(member.name, trained)
-            ends = [trained.model.with_weights(each) for each in trained.snapshots] if way.snapshots else []
-            found += ends or [trained.model]
-    return {**scored(given, found), "multiply_adds": cost, "seconds": time.perf_counter() - start}
+            hatching += time.perf_counter() - start
+            done = given.train(member.name, grown, recipe, momentum)
+            trained.append((member.name, done))
+            snapshots = [done.model.with_weights(each) for each in done.snapshots] if way.snapshots else []
+            ends += snapshots or [done.model]
+    cost = sum(given.cost(name, each) for name, each in trained)
+    seconds = hatching + sum(each.seconds for _, each in trained)
+    return {**scored(given, ends), "multiply_adds": cost, "seconds": seconds, "hatching_seconds": hatching}
 
 
 def scored(given: Task, models: Sequence[Model]) -> dict[str, float]:
@@ -315,6 +319,39 @@ def pairs(done: Sequence[Mapping[str, Any]], base: str = "24:4") -> str:
     return "\n".join(lines)
 
 
+def reached(done: Sequence[Mapping[str, Any]]) -> str:
+    """What hatched ensembles need for the error of independent ones: the cheapest plain way M:E that has it."""
+    lines = [
+        "| independent | error % | hatched | error % | multiply-adds | time | time, by seed |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
+    ]
+
+    def rows_of(name: str) -> dict[int, Mapping[str, Any]]:
+        return {row["seed"]: row for row in done if row["way"] == name and "hatching_seconds" in row}
+
+    hatched = [rows_of(name) for name, way in WAYS.items() if way.method == "mothers" and "+" not in name]
+    for name in [name for name, way in WAYS.items() if way.method == "independent"]:
+        theirs, found = rows_of(name), None
+        for rows in hatched:
+            seeds = sorted(theirs.keys() & rows.keys())
+            if not seeds or len(seeds) < len(theirs):
+                continue
+            ours, other = (np.mean([each[seed]["error"] for seed in seeds]) for each in (rows, theirs))
+            cost = np.mean([rows[seed]["multiply_adds"] / theirs[seed]["multiply_adds"] for seed in seeds])
+            if ours <= other and (found is None or cost < found[0]):
+                times = [rows[seed]["seconds"] / theirs[seed]["seconds"] for seed in seeds]
+                found = cost, rows[seeds[0]]["way"], ours, times
+        if theirs:
+            error = f"{np.mean([row['error'] for row in theirs.values()]):.2f}"
+            cells = ["none of these", "", "", "", ""]
+            if found is not None:
+                cost, way, ours, times = found
+                each = ", ".join(f"{time:.2f}" for time in times)
+                cells = [way, f"{ours:.2f}", f"{cost:.2f}x", f"{np.mean(times):.2f}x", each]
+            lines.append(f"| {' | '.join([name, error, *cells])} |")
+    return "\n".join(lines)
+
+
 def plot(done: Sequence[Mapping[str, Any]], path: Path) -> None:
     """Error against multiply-adds, a panel for each data set and augmentation."""
     import matplotlib as mpl
@@ -362,7 +399,7 @@ def main() -> None:
     found = [row for row in records(options.results) if row["seed"] in options.seeds]
     parts = [f"    {' '.join(['python', *sys.argv])}"]
     for (data, augment), rows in groups(found).items():
-        parts += [f"## {data}, augmentation: {augment}", table(rows), pairs(rows)]
+        parts += [f"## {data}, augmentation: {augment}", table(rows), pairs(rows), reached(rows)]
     text = "\n\n".join(parts) + "\n"
     print(text)
     if options.out:
