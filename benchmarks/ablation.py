@@ -96,7 +96,13 @@ class Way:
 
 
 BASE = Way(mother=24, member=4)
-OWN = ({}, {"crop": 2}, {"mirror": "alternating"}, {"crop": 2, "mirror": "random"}, {"cutout": 8})
+OWN: Sequence[Mapping[str, Any]] = (
+    {},
+    {"crop": 2},
+    {"mirror": "alternating"},
+    {"crop": 2, "mirror": "random"},
+    {"cutout": 8},
+)
 """Augmentation that differs from member to member."""
 AUGMENTATION: Mapping[str, Mapping[str, Any]] = {
     "none": {},
@@ -105,6 +111,10 @@ AUGMENTATION: Mapping[str, Mapping[str, Any]] = {
 }
 """What --augment does to the images of every network."""
 CYCLES = {"schedule": "cycles", "cycle": 4, "warmup": 0}
+
+PLATEAU = {"schedule": "plateau"}
+UNTIL_FLAT = Way(mother=60, member=60, of_mothers={**PLATEAU, "patience": 4, "anneal": 0})
+"""Epochs by the stopping rule, 60 at most."""
 
 WAYS: dict[str, Way] = {
     "independent:6": Way("independent", member=6),
@@ -139,6 +149,10 @@ WAYS: dict[str, Way] = {
     "24:4+own augmentation": replace(BASE, of_each=OWN),
     "24:8+2 cycles, snapshots": replace(BASE, member=8, of_members=CYCLES, snapshots=True),
     "24:8+2 cycles, averaged": replace(BASE, member=8, of_members={**CYCLES, "average_cycles": True}),
+    "independent:plateau": Way("independent", member=60, of_members=PLATEAU),
+    "plateau:plateau": replace(UNTIL_FLAT, of_members={**PLATEAU, "grace": 0}),
+    "plateau:4": replace(UNTIL_FLAT, member=4),
+    "plateau:8": replace(UNTIL_FLAT, member=8),
 }
 """Name -> way; `BASE` with one thing different each."""
 

@@ -189,10 +189,8 @@ class _Training:
     @property
     def augmentation(self) -> Augmentation:
         """What is done to examples; to images only where there are any."""
-        recipe = self.recipe
-        if any(is_image(scaling) for scaling in self.data.train.scalings):
-            return Augmentation(recipe.crop, "reflect", recipe.mirror, recipe.cutout, recipe.mixup)
-        return Augmentation(mixup=recipe.mixup)
+        sizes = {scaling.shape[1:] for scaling in self.data.train.scalings if is_image(scaling)}
+        return self.recipe.augmentation(sizes)
 
     @property
     def examples(self) -> int:

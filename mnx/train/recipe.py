@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from mnx.errors import MnxError
 from mnx.train import augment, settings
+from mnx.train.augment import Augmentation
 from mnx.train.losses import LOSSES
 from mnx.train.settings import StepSettings
 
@@ -71,7 +72,8 @@ class Recipe:
         settle: triangles: the share of all epochs before the first cycle.
         average_cycles: cycles, triangles: keep the mean of the weights at the ends of all cycles (with statistics of
             its own), not the last ones.
-        crop: images are shifted by up to so many pixels, the border reflected.
+        crop: images are shifted by up to so many pixels, the border reflected; below 1, by up to that share of their
+            shorter side, rounded, and by none where images of several sizes come together.
         mirror: images are mirrored: off, random, or alternating (every image in one way in even epochs, in the other in
             odd ones; Jordan 2024).
         cutout: the side of a square that is blanked out of every image (DeVries and Taylor 2017); 0 for none.
@@ -114,7 +116,7 @@ class Recipe:
     cycle: int = 4
     settle: float = 0.5
     average_cycles: bool = False
-    crop: int = 0
+    crop: float = 0.0625
     mirror: str = "off"
     cutout: int = 0
     mixup: float = 0.0
@@ -146,6 +148,20 @@ class Recipe:
     def of(self, stage: str) -> Recipe:
         """The recipe of one stage: its own keys in place of the common ones."""
         return dataclasses.replace(self, **self.stages.get(stage, {}), stages={})
+
+    def augmentation(self, sizes: Collection[tuple[int, ...]]) -> Augmentation:
+        """What is done to training examples.
+
+        Args:
+            sizes: the sizes of the inputs that are images, each once; what concerns images is left out where there are
+                none.
+        """
+        if not sizes:
+            return Augmentation(mixup=self.mixup)
+        crop = int(self.crop)
+        if 0 < self.crop < 1 and len(sizes) == 1:
+            crop = round(self.crop * min(next(iter(sizes))))
+        return Augmentation(crop, "reflect", self.mirror, self.cutout, self.mixup)
 
     def step(
         self, task: str = "classes", default_loss: str = "cross-entropy", counts: Sequence[int] = ()
@@ -192,7 +208,7 @@ class Recipe:
 
 
 _OF_STEP = ("accumulate", "optimiser", "momentum", "beta2", "epsilon", "average", "label_smoothing")
-_OF_IMAGES = ("crop", "mirror", "cutout", "mixup")
+_OF_IMAGES = ("mirror", "cutout", "mixup")
 
 _Range = tuple[Callable[[Any], bool], str]
 _SHARE: _Range = (lambda value: 0 <= value < 1, "a number in [0, 1)")
@@ -208,6 +224,10 @@ def _one_of(values: tuple[str, ...]) -> _Range:
 RANGES: Mapping[str, _Range] = {
     **{key: settings.RANGES[key] for key in _OF_STEP},
     **{key: augment.RANGES[key] for key in _OF_IMAGES},
+    "crop": (
+        lambda value: 0 <= value < 1 or (value < float("inf") and value == int(value) > 0),
+        "a whole number of pixels, or a share in [0, 1) of the images' shorter side",
+    ),
     "lr": (lambda value: 0 < value < 100, "a number above 0 and below 100"),
     "batch": _SOME,
     "weight_decay": _SHARE,

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from mnx.errors import MnxError
+from mnx.train.augment import Augmentation
 from mnx.train.recipe import RANGES, SCHEDULES, STAGES, Recipe, in_words
 from mnx.train.recipe_files import from_document, from_toml, names, recipe, text_of
 from mnx.train.settings import StepSettings
@@ -44,7 +45,7 @@ ILLEGAL: dict[str, list[Any]] = {
     "gamma": [0.0, 1.1, NAN],
     "cycle": [0],
     "settle": [-0.1, 1.0, NAN],
-    "crop": [-1],
+    "crop": [-1.0, -0.1, 1.5, INF, NAN],
     "mirror": ["on"],
     "cutout": [-1],
     "mixup": [-0.1, INF, NAN],
@@ -84,7 +85,7 @@ LEGAL: dict[str, list[Any]] = {
     "cycle": [1],
     "settle": [0.0, 0.9],
     "average_cycles": [False],
-    "crop": [0, 4],
+    "crop": [0.0, 4.0, 0.25],
     "mirror": ["off", "random", "alternating"],
     "cutout": [0, 8],
     "mixup": [0.0, 0.2],
@@ -258,3 +259,26 @@ def test_a_recipe_that_is_not_there_is_refused_with_those_there_are(tmp_path: Pa
         recipe(source="quick")
     with pytest.raises(MnxError, match=r"the recipe .*none\.toml cannot be read"):
         recipe(source=str(tmp_path / "none.toml"))
+
+
+@pytest.mark.parametrize(
+    ("crop", "sizes", "pixels"),
+    [
+        (3, {(28, 28)}, 3),
+        (0.0625, {(28, 28)}, 2),
+        (0.0625, {(224, 160)}, 10),
+        (0.0625, {(8, 8)}, 0),
+        (0.0625, {(32, 32), (16, 16)}, 0),
+        (0.0, {(224, 224)}, 0),
+    ],
+)
+def test_a_shift_below_one_is_a_share_of_the_shorter_side(
+    crop: float, sizes: set[tuple[int, int]], pixels: int
+) -> None:
+    assert Recipe(crop=crop).augmentation(sizes).crop == pixels
+
+
+def test_examples_that_are_no_images_are_mixed_at_most() -> None:
+    recipe = Recipe(crop=0.5, mirror="random", cutout=3, mixup=0.2)
+    assert recipe.augmentation([]) == Augmentation(mixup=0.2)
+    assert recipe.augmentation([(8, 8)]) == Augmentation(4, "reflect", "random", 3, 0.2)
