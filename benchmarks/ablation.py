@@ -202,7 +202,7 @@ def measured(given: Task, way: Way, mothers: Any) -> dict[str, Any]:
         fresh = drawn(model, describe(model), given.seed)
         trained = given.train(model.name, fresh, given.recipe(way.member, {**way.of_members, "warmup": 1}))
         cost += given.cost(model.name, trained)
-        found += [trained.model.with_weights(each) for each in trained.snapshots]
+        found += [*map(trained.model.with_weights, trained.snapshots), trained.model]
     else:
         keys = json.dumps(dict(way.of_mothers), sort_keys=True)
         parents = [mothers(number, way.mother, keys) for number in range(way.mothers)]
@@ -216,8 +216,8 @@ def measured(given: Task, way: Way, mothers: Any) -> dict[str, Any]:
             momentum = moments(growing, parent.momentum) if recipe.carry else {}
             trained = given.train(member.name, grown, recipe, momentum)
             cost += given.cost(member.name, trained)
-            ends = [trained.model.with_weights(each) for each in trained.snapshots] if way.snapshots else []
-            found += ends or [trained.model]
+            found += map(trained.model.with_weights, trained.snapshots if way.snapshots else ())
+            found.append(trained.model)
     return {**scored(given, found), "multiply_adds": cost, "seconds": time.perf_counter() - start}
 
 
