@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any, Final
 
 import numpy as np
@@ -16,9 +17,10 @@ import numpy as np
 from mnx.data.rows import Raw
 from mnx.data.scaling import Scaling
 from mnx.errors import MnxError
-from mnx.graphs.model import Array, Model
+from mnx.graphs.model import Array, Model, Shape
 from mnx.graphs.proto import to_proto
 from mnx.graphs.run import Batch, arrays_of
+from mnx.graphs.shapes import shapes
 from mnx.train.augment import Augmentation
 from mnx.train.feed import Fed, Feed
 from mnx.train.kernels import with_quick_kernels
@@ -58,9 +60,10 @@ class Engine:
         require_device(device)
         self._model, self._device, self._seed, self._steps = model, device, seed, 0
         self._settings = settings
-        self._graph = step_graph(model, settings, _quick_gradients if device == "cpu" else differentiate)
-        weights = [slot.input for slot in self._graph.state if slot.key.startswith(WEIGHT)]
         threads = threads or os.cpu_count() or 1
+        quick = partial(_quick_gradients, shapes=shapes(model, 1), threads=threads)
+        self._graph = step_graph(model, settings, quick if device == "cpu" else differentiate)
+        weights = [slot.input for slot in self._graph.state if slot.key.startswith(WEIGHT)]
         self._trainer = session(self._graph.proto, device, threads)
         self._evaluator = session(to_proto(model, weights).SerializeToString(), device, threads)
         slots = (*self._graph.state, *self._graph.sums)
@@ -284,5 +287,5 @@ def _array(value: Any) -> Array:
     return value if isinstance(value, np.ndarray) else np.asarray(value.numpy())
 
 
-def _quick_gradients(proto: bytes, names: Sequence[str], loss: str) -> bytes:
-    return with_quick_kernels(differentiate(proto, names, loss))
+def _quick_gradients(proto: bytes, names: Sequence[str], loss: str, shapes: Mapping[str, Shape], threads: int) -> bytes:
+    return with_quick_kernels(differentiate(proto, names, loss), shapes, threads)

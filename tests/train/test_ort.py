@@ -1,15 +1,11 @@
 """The ONNX Runtime engine: repeatable bit for bit, goes on from a state, and says what it cannot do."""
 
-import ast
-import re
 import sys
 from collections.abc import Mapping
 
 import numpy as np
-import onnx
 import onnxruntime
 import pytest
-from onnxruntime import InferenceSession
 from onnxruntime.capi import _pybind_state
 
 from mnx.errors import MnxError
@@ -18,7 +14,6 @@ from mnx.graphs.model import Array, Model, Port
 from mnx.graphs.run import run
 from mnx.graphs.zoo.mlp import mlp
 from mnx.graphs.zoo.resnet import resnet
-from mnx.train.kernels import with_quick_kernels
 from mnx.train.lowering import Mask, draw_masks
 from mnx.train.ort import Engine
 from mnx.train.settings import Diverged, StepSettings
@@ -240,69 +235,3 @@ def test_a_runtime_that_cannot_train_is_refused(monkeypatch: pytest.MonkeyPatch)
 def test_settings_out_of_range_are_refused(wrong: dict[str, float], says: str) -> None:
     with pytest.raises(MnxError, match=says):
         StepSettings(**wrong)  # type: ignore[arg-type]
-
-
-def test_the_quick_relu_gradient_gives_the_same_numbers() -> None:
-    slow = onnx.parser.parse_model(
-        """<ir_version: 10, opset_import: ["" : 21, "com.microsoft" : 1]>
-        g (float[n] d, float[n] y) => (float[n] dx) { dx = com.microsoft.ReluGrad(d, y) }"""
-    ).SerializeToString()
-    quick = with_quick_kernels(slow)
-    assert b"ReluGrad" not in quick
-    random = np.random.default_rng(0)
-    y = np.maximum(np.concatenate([random.standard_normal(1000) * 10.0**power for power in range(-37, 38)]), 0)
-    feeds = {"d": random.standard_normal(len(y)).astype(np.float32), "y": y.astype(np.float32)}
-    expected, given = (
-        InferenceSession(proto, providers=["CPUExecutionProvider"]).run(None, feeds)[0] for proto in (slow, quick)
-    )
-    normal = (feeds["y"] == 0) | (feeds["y"] >= np.finfo(np.float32).tiny)
-    np.testing.assert_array_equal(given[normal], expected[normal])
-    assert normal.mean() > 0.99
-
-
-@pytest.mark.parametrize(
-    ("channels", "out", "attributes", "turned"),
-    [
-        ((4, 7, 5), 4, "kernel_shape = [3, 3], pads = [1, 1, 1, 1]", True),
-        ((6, 7, 5), 4, "kernel_shape = [3, 5], pads = [0, 1, 2, 4]", True),
-        ((4, 7, 9), 4, "kernel_shape = [3, 3], pads = [2, 0, 1, 4], dilations = [1, 2]", True),
-        ((4, 7, 5), 4, "kernel_shape = [1, 1], pads = [0, 0, 0, 0]", True),
-        ((4, 9), 3, "kernel_shape = [4], pads = [1, 2]", True),
-        ((4, 7, 5), 6, "kernel_shape = [3, 3], pads = [1, 1, 1, 1]", False),
-        ((4, 7, 5), 4, "kernel_shape = [3, 3], pads = [1, 1, 1, 1], strides = [2, 1]", False),
-        ((4, 7, 5), 4, "kernel_shape = [3, 3], pads = [3, 1, 1, 1]", False),
-    ],
-)
-def test_the_quick_conv_gradient_gives_the_same_numbers(
-    channels: tuple[int, ...], out: int, attributes: str, turned: bool
-) -> None:
-    axes = len(channels) - 1
-    for name in ("strides", "dilations"):
-        if name not in attributes:
-            attributes += f", {name} = {[1] * axes}"
-    kernel = ast.literal_eval(re.search(r"kernel_shape = (\[.*?\])", attributes)[1])  # type: ignore[index]
-    weight = ",".join(map(str, (out, channels[0], *kernel)))
-    given = f"float[2,{','.join(map(str, channels))}] x, float[{weight}] w"
-    forward = f"""<ir_version: 10, opset_import: ["" : 21]>
-        g ({given}) => (float[] y) {{ y = Conv<{attributes}>(x, w) }}"""
-    random = np.random.default_rng(0)
-    x, w = (
-        random.standard_normal((2, *channels), np.float32),
-        random.standard_normal((out, channels[0], *kernel), np.float32),
-    )
-    (y,) = InferenceSession(
-        onnx.parser.parse_model(forward).SerializeToString(), providers=["CPUExecutionProvider"]
-    ).run(None, {"x": x, "w": w})
-    slow = onnx.parser.parse_model(
-        f"""<ir_version: 10, opset_import: ["" : 21, "com.microsoft" : 1]>
-        g (float[{",".join(map(str, y.shape))}] d, {given})
-        => (float[] dx, float[] dw) {{ dx, dw = com.microsoft.ConvGrad<{attributes}>(d, x, w) }}"""
-    ).SerializeToString()
-    quick = with_quick_kernels(slow)
-    assert ("Gather" in {node.op_type for node in onnx.load_model_from_string(quick).graph.node}) == turned
-    feeds = {"d": random.standard_normal(y.shape, np.float32), "x": x, "w": w}
-    expected, found = (
-        InferenceSession(proto, providers=["CPUExecutionProvider"]).run(None, feeds) for proto in (slow, quick)
-    )
-    for one, other in zip(expected, found, strict=True):
-        np.testing.assert_allclose(other, one, atol=2e-6 * np.abs(one).max())
