@@ -105,7 +105,7 @@ OWN: Sequence[Mapping[str, Any]] = (
 )
 """Augmentation that differs from member to member."""
 AUGMENTATION: Mapping[str, Mapping[str, Any]] = {
-    "none": {},
+    "none": {"crop": 0},
     "shift": {"crop": 2},
     "usual": {"crop": 2, "mirror": "random"},
 }
@@ -234,7 +234,7 @@ def measured(given: Task, way: Way, mothers: Any) -> dict[str, Any]:
         fresh = drawn(model, describe(model), given.seed)
         done = given.train(model.name, fresh, given.recipe(way.member, {**way.of_members, "warmup": 1}))
         trained.append((model.name, done))
-        ends += [done.model.with_weights(each) for each in done.snapshots]
+        ends += [*map(done.model.with_weights, done.snapshots), done.model]
     else:
         keys = json.dumps(dict(way.of_mothers), sort_keys=True)
         parents = [mothers(number, way.mother, keys) for number in range(way.mothers)]
@@ -250,8 +250,7 @@ def measured(given: Task, way: Way, mothers: Any) -> dict[str, Any]:
             hatching += time.perf_counter() - start
             done = given.train(member.name, grown, recipe, momentum)
             trained.append((member.name, done))
-            snapshots = [done.model.with_weights(each) for each in done.snapshots] if way.snapshots else []
-            ends += snapshots or [done.model]
+            ends += [*map(done.model.with_weights, done.snapshots if way.snapshots else ()), done.model]
     cost = sum(given.cost(name, each) for name, each in trained)
     seconds = hatching + sum(each.seconds for _, each in trained)
     return {**scored(given, ends), "multiply_adds": cost, "seconds": seconds, "hatching_seconds": hatching}

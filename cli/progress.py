@@ -74,7 +74,9 @@ def finished_line(event: Event) -> str:
         case "hatched":
             return f"members {event['network']}: hatched, largest relative difference {small(event['relative'])}"
         case "combined":
-            return f"{event['members']} {event['stage']} combined: {event['file']}"
+            snapshots = event["networks"] - event["members"]
+            more = f" and {counted(snapshots, 'snapshot')}" if snapshots else ""
+            return f"{event['members']} {event['stage']}{more} combined: {event['file']}"
         case _:
             return ""
 

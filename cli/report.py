@@ -95,11 +95,14 @@ def _ensembles(document: Mapping[str, Any]) -> Grid:
     decisive, *others = score_cells(rows[0][1]["averaged"])
     last = [f"?>{header}" for header in others[1:]]
     headers = [f">{decisive}", f">{others[0]}", *last, ">mean member", "?>disagreement", ">multiply-adds", ">time"]
-    made = grid("ensemble", *headers)
+    counts = {name: ensemble.get("networks", 0) for name, ensemble, _ in rows}
+    snapshots = max(counts.values()) > len(document["members"]["networks"])
+    made = grid("ensemble", *([">networks"] if snapshots else []), *headers)
     differ = "{:.4g}".format if document["task"] == "numbers" else percent
     for name, ensemble, cost in rows:
         made.add(
             name,
+            *([number(counts[name])] if snapshots else []),
             *score_cells(ensemble["averaged"]).values(),
             percent(ensemble["mean_member"]),
             differ(ensemble["disagreement"]),

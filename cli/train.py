@@ -85,6 +85,7 @@ def _row(training: Training) -> dict[str, float]:
     last = training.epochs[-1]
     return {
         "epochs": len(training.epochs),
+        "snapshots": len(training.snapshots),
         "samples": training.samples,
         "seconds": training.seconds,
         "multiply_adds": training.multiply_adds,
@@ -95,12 +96,15 @@ def _row(training: Training) -> dict[str, float]:
 
 def _table(stage: str, done: dict[str, Training], task: str) -> Grid:
     score = f">validation\n{score_name(task)}"
-    made = grid(f"~{stage}", ">epochs", ">time", ">multiply-adds", score, "?>validation\nloss")
+    snapshots = any(training.snapshots for training in done.values())
+    headers = [">epochs", *(["?>snapshots"] if snapshots else []), ">time", ">multiply-adds", score]
+    made = grid(f"~{stage}", *headers, "?>validation\nloss")
     for name, training in done.items():
         last = training.epochs[-1]
         made.add(
             name,
             str(len(training.epochs)),
+            *([str(len(training.snapshots))] if snapshots else []),
             seconds(training.seconds),
             large(training.multiply_adds),
             percent(last.validation_score),

@@ -4,7 +4,8 @@ The inputs are what the members' users give them (channels last, say) where that
 what the members' bodies take. Members' inputs belong together by their order.
 
 p(x) = (1 / k) * sum over members of softmax(logits(x)): ensemble averaging, the paper's EA. Sigmoid takes the place of
-softmax where members say yes or no to each label, and nothing does where they predict numbers.
+softmax where members say yes or no to each label, and nothing does where they predict numbers. What a member with
+several networks (snapshots of its training) says is their average; each member counts once, however many it has.
 """
 
 from __future__ import annotations
@@ -26,7 +27,11 @@ PREDICTIONS = "predictions"
 
 
 def join(
-    models: Sequence[Model], name: str, metadata: Mapping[str, str] | None = None, activation: str = SOFTMAX
+    models: Sequence[Model],
+    name: str,
+    metadata: Mapping[str, str] | None = None,
+    activation: str = SOFTMAX,
+    members: Sequence[str] | None = None,
 ) -> Model:
     """The ensemble of several networks with equal inputs and outputs, as one model.
 
@@ -36,13 +41,14 @@ def join(
     is taken.
 
     Args:
-        models: the members.
+        models: the networks.
         name: of the ensemble.
         metadata: of its file.
         activation: what makes of a member's outputs what is averaged: Softmax, Sigmoid, or '' for nothing.
+        members: the member that each network is of; None where each is one.
 
     Raises:
-        GraphError: there are no members, two have one name, or inputs or outputs differ.
+        GraphError: there are no networks, two have one name, or inputs or outputs differ.
     """
     if not models:
         raise GraphError("an ensemble needs at least one member")
@@ -65,13 +71,16 @@ def join(
     for port in ports:
         build.name(port.name)
     result = PROBABILITIES if activation else PREDICTIONS
-    parts = []
-    for model in models:
+    parts: dict[str, list[str]] = {}
+    for model, member in zip(models, members or [model.name for model in models], strict=True):
         part = _absorb(build, model, ports, with_entry=as_given and not shared)
         if activation:
             part = _activated(build, activation, part, f"{model.name}/{result}")
-        parts.append(part)
-    output = build.add("Mean", *parts, name=result)
+        parts.setdefault(member, []).append(part)
+    said = [
+        each[0] if len(each) == 1 else build.add("Mean", *each, name=f"{member}/mean") for member, each in parts.items()
+    ]
+    output = build.add("Mean", *said, name=result)
     end = Port(output, first.outputs[0].dtype, first.outputs[0].shape)
     joined = replace(build.model(name, ports, [end]), metadata=dict(metadata or {}))
     return replace(joined, entry=_entry(build, first)) if shared else joined

@@ -43,18 +43,30 @@ TASK = "mnx.task"
 
 @dataclass(frozen=True)
 class EnsembleScores:
-    """An ensemble of averaged predictions beside its members, of whose score that decides `mean_member` is the mean."""
+    """An ensemble beside what it is made of.
+
+    Attributes:
+        averaged: the scores of its averaged predictions.
+        mean_member: the mean of its members' scores that decide, of each as it was trained to the end.
+        disagreement: of its networks, see `metrics.disagreement`.
+        oracle: what at least one of its networks gets right, see `metrics.oracle_accuracy`.
+        networks: how many they are: its members, and their snapshots.
+    """
 
     averaged: Scores
     mean_member: float
     disagreement: float
     oracle: float | None
+    networks: int
 
 
 def combine(session: Session, stage: str = "members") -> Path:
     """Write one ensemble graph of all trained members: shared inputs, averaged predictions.
 
-    A record beside it says of which trained members it is made; where it is made of these, nothing is done.
+    Where the recipe has snapshots, a member says what it and its snapshots say on average (Huang et al. 2017), and
+    counts as much as any other: a budget may have stopped one after fewer cycles, and the ends of one training are
+    nearer to each other than to another member. A record beside the ensemble says of which networks it is made; where
+    it is made of these, nothing is done.
 
     Raises:
         MnxError: a member is not trained.
@@ -65,13 +77,16 @@ def combine(session: Session, stage: str = "members") -> Path:
     if is_combined(run, session.plan, stage):
         return target
     known = settings(run)
-    models = [loaded(session, stage, member.name) for member in session.plan.members]
+    networks_of = {name: loaded(session, stage, name) for name in networks(session.plan, stage)}
+    models = [model for found in networks_of.values() for model in found]
+    members = [name for name, found in networks_of.items() for _ in found]
     task = known.get("task", "classes")
     activation = ACTIVATIONS[task]
-    onnx_file.write(join(models, "ensemble", _metadata(session.plan, known, task), activation), target)
-    record = {"members": _hashes(run, session.plan, stage), "ensemble": file_hash(target)}
+    joined = join(models, "ensemble", _metadata(session.plan, known, task), activation, members)
+    onnx_file.write(joined, target)
+    record = {"members": hashes(run, session.plan, stage), "ensemble": file_hash(target)}
     run.write_json(target.with_suffix(".json"), record)
-    session.events.record("combined", stage=stage, members=len(models), file=str(target))
+    session.events.record("combined", stage=stage, members=len(networks_of), networks=len(models), file=str(target))
     return target
 
 
@@ -90,16 +105,18 @@ def ensemble_file(run: RunFolder, stage: str = "members") -> Path:
 
 
 def is_combined(run: RunFolder, plan: Plan, stage: str = "members") -> bool:
-    """Whether the ensemble that stands there is whole and made of the trained members that stand there."""
+    """Whether the ensemble that stands there is whole and made of the trained networks that stand there."""
     target = ensemble_file(run, stage)
     record = target.with_suffix(".json")
     if not (target.exists() and record.exists()):
         return False
-    return run.read_json(record) == {"members": _hashes(run, plan, stage), "ensemble": file_hash(target)}
+    return run.read_json(record) == {"members": hashes(run, plan, stage), "ensemble": file_hash(target)}
 
 
-def _hashes(run: RunFolder, plan: Plan, stage: str) -> dict[str, str]:
-    return {member.name: file_hash(run.trained_file(stage, member.name)) for member in plan.members}
+def hashes(run: RunFolder, plan: Plan, stage: str) -> dict[str, str]:
+    """The hash of every network that a stage gave, snapshots included, by the names of `RunFolder.network_files`."""
+    files = [run.network_files(stage, name) for name in networks(plan, stage)]
+    return {network: file_hash(path) for each in files for network, path in each.items()}
 
 
 def require_trained(session: Session, stage: str) -> None:
@@ -166,12 +183,24 @@ def score_files(files: Mapping[str, Path], part: Part, task: Task, events: Event
     return found
 
 
-def ensemble_scores(members: Sequence[Array], y: Array, task: str = "classes") -> EnsembleScores:
-    """Scores of the averaged predictions of members, and how the members relate."""
+def ensemble_scores(
+    members: Sequence[Array], y: Array, task: str = "classes", snapshots: Sequence[Sequence[Array]] | None = None
+) -> EnsembleScores:
+    """Scores of the averaged predictions of members, and how the networks relate.
+
+    Args:
+        members: what each says of the examples.
+        y: the targets.
+        task: what is predicted.
+        snapshots: what the snapshots of each member say; None where there are none. A member and its snapshots
+            together count as much as any other member.
+    """
     each = [headline(scores(member, y, task))[1] for member in members]
-    averaged = scores(np.mean(members, axis=0), y, task)
-    oracle = oracle_accuracy(members, y, task)
-    return EnsembleScores(averaged, float(np.mean(each)), disagreement(members, task), oracle)
+    groups = [[one, *more] for one, more in zip(members, snapshots or [[] for _ in members], strict=True)]
+    averaged = scores(np.mean([np.mean(group, axis=0) for group in groups], axis=0), y, task)
+    all_of_them = [network for group in groups for network in group]
+    differing, oracle = disagreement(all_of_them, task), oracle_accuracy(all_of_them, y, task)
+    return EnsembleScores(averaged, float(np.mean(each)), differing, oracle, len(all_of_them))
 
 
 def _as_given(model: Model, x: Batch) -> Batch:
@@ -229,7 +258,7 @@ def _taking(model: Model) -> Interface:
 
 
 def score_stage(session: Session, stage: str, start: bool = True) -> dict[str, Any]:
-    """Test scores of a stage's trained networks: each after hatching and at the end, and of their ensemble.
+    """Test scores of a stage's trained networks: each after hatching and at the end, of snapshots, and of the ensemble.
 
     Raises:
         MnxError: a member is not trained.
@@ -238,17 +267,25 @@ def score_stage(session: Session, stage: str, start: bool = True) -> dict[str, A
     data, run = session.dataset, session.run
     names = [member.name for member in session.plan.members]
     test = data.test, data.task, session.events
-    trained = score_files({name: run.trained_file(stage, name) for name in names}, *test)
+    files = {name: run.network_files(stage, name) for name in names}
+    trained = score_files({network: path for each in files.values() for network, path in each.items()}, *test)
+    snapshots = {name: [trained[network] for network in each if network != name] for name, each in files.items()}
     begun = score_files({name: run.start_file(stage, name) for name in names}, *test) if start else {}
-    together = ensemble_scores([predicted for _, predicted in trained.values()], data.test.y, data.kind)
+    together = ensemble_scores(
+        [trained[name][1] for name in names],
+        data.test.y,
+        data.kind,
+        [[predicted for _, predicted in snapshots[name]] for name in names],
+    )
     return {
         "networks": {
             name: {
-                **dataclasses.asdict(found),
+                **dataclasses.asdict(trained[name][0]),
                 **(_at_start(begun[name][0]) if start else {}),
+                "snapshots": [dataclasses.asdict(found) for found, _ in snapshots[name]],
                 **cost(session, stage, name),
             }
-            for name, (found, _) in trained.items()
+            for name in names
         },
         "ensemble": dataclasses.asdict(together),
         **total_cost(session, stage, names),

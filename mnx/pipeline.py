@@ -9,7 +9,7 @@ from typing import Any
 
 from mnx import __version__
 from mnx.curves import require_tensorboard
-from mnx.ensemble import combine, is_combined, require_trained, score_mothers, score_stage
+from mnx.ensemble import combine, hashes, is_combined, require_trained, score_mothers, score_stage
 from mnx.errors import MnxError
 from mnx.events import Events
 from mnx.forecast import forecast, limited, planned_passes
@@ -256,11 +256,10 @@ def score_run(session: Session, compare: str | None = None) -> dict[str, Any]:
 
 def _ingredients(session: Session, compare: str | None) -> dict[str, str]:
     """All that scores depend on, by hash."""
-    run, plan = session.run, session.plan
     files = {
-        f"{stage}/{name}": file_hash(run.trained_file(stage, name))
+        f"{stage}/{name}": digest
         for stage in ("mothers", "members", *([compare] if compare else []))
-        for name in networks(plan, stage)
+        for name, digest in hashes(session.run, session.plan, stage).items()
     }
     return {"mnx": __version__, "data": session.dataset.fingerprint, **files}
 

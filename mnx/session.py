@@ -251,6 +251,8 @@ def train_network(session: Session, stage: str, name: str, multiply_adds: int) -
         total=len(names),
     )
     trained = train(job, session.dataset, recipe, session.make(stage), session.events)
+    if not recipe.snapshots:
+        trained = replace(trained, snapshots=())
     cost = step_cost * trained.samples
     if stage != "mothers" and put_in(trained.model):
         trained = _folded(session, stage, name, trained)
@@ -272,21 +274,24 @@ def train_network(session: Session, stage: str, name: str, multiply_adds: int) -
 def _folded(session: Session, stage: str, name: str, trained: Trained) -> Trained:
     """A trained network in its user's architecture, certified: the BatchNormalization that was put back goes again.
 
+    So do its snapshots. The certificate is that of the network whose outputs change most.
+
     Raises:
-        NotPreserved: it would compute another function.
+        NotPreserved: one would compute another function.
     """
-    run, model = session.run, folded(trained.model)
+    run, ends = session.run, [trained.model, *map(trained.model.with_weights, trained.snapshots)]
     found, _ = calibration_inputs(session, trained.model)
+    bare = [folded(each) for each in ends]
     try:
-        proof = alike(trained.model, model, batches_of(found))
+        proofs = [alike(one, other, batches_of(found)) for one, other in zip(ends, bare, strict=True)]
     except NotPreserved as error:
         raise NotPreserved(f"{error}; plan again with --norm keep to train it as it came") from error
-    proof = replace(proof, made=made_of(found), seed=session.plan.seed)
+    worst = max(proofs, key=lambda proof: proof.largest)
+    proof = replace(worst, made=made_of(found), seed=session.plan.seed)
     run.write_json(run.folding_file(stage, name), proof.to_json())
     layers, largest = len(put_in(trained.model)), proof.largest
     session.events.record("folded", stage=stage, network=name, layers=layers, largest=largest)
-    snapshots = tuple(folded(trained.model.with_weights(each)).weights for each in trained.snapshots)
-    return replace(trained, model=model, snapshots=snapshots)
+    return replace(trained, model=bare[0], snapshots=tuple(each.weights for each in bare[1:]))
 
 
 def networks(plan: Plan, stage: str) -> list[str]:
@@ -309,6 +314,7 @@ def calibration_inputs(session: Session, model: Model, count: int = 512) -> tupl
     return found, TRAINING if TRAINING in found else RANDOM
 
 
-def loaded(session: Session, stage: str, name: str) -> Model:
-    """A trained network of the run."""
-    return onnx_file.read(session.run.trained_file(stage, name)).replace(name=name)
+def loaded(session: Session, stage: str, name: str) -> list[Model]:
+    """The trained networks that a member has in the ensemble, by their names; see `RunFolder.network_files`."""
+    files = session.run.network_files(stage, name)
+    return [onnx_file.read(path).replace(name=network) for network, path in files.items()]

@@ -3,13 +3,15 @@
 plan.json  settings.json  events.jsonl  scores.json  ensemble.onnx  ensemble.json  (heartbeat.json while it trains)
 mothers/CLUSTER/      mother.onnx (carved)  trained.onnx  training.json  momentum.npz
 members/NAME/         hatched.onnx  certificate.json  momentum.npz  trained.onnx  training.json  (trained.original.onnx)
-independent/NAME/     start.onnx  trained.onnx  training.json  (trained.original.onnx)
+                      (snapshot-1.onnx ...)
+independent/NAME/     start.onnx  trained.onnx  training.json  (trained.original.onnx)  (snapshot-1.onnx ...)
 independent/          ensemble.onnx  ensemble.json
 tensorboard/STAGE/NAME/  events.out.tfevents.*
 
 Where normalisation was put back for training, folding.json beside a trained network certifies that it was taken out.
 Members are written in the opset, file format, names and metadata of their users' files. mnx trains in float32: of a
-member in another float type `trained.original.onnx` is the trained network in that type.
+member in another float type `trained.original.onnx` is the trained network in that type. Where a recipe has
+snapshots, `snapshot-1.onnx` and so on are the network, in float32, at the ends of the cycles before the last.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,14 +42,17 @@ STAGES = {"mothers": "mother.onnx", "members": "hatched.onnx", "independent": "s
 FOLDING = "folding.json"
 ORIGINAL = "trained.original.onnx"
 """A trained network in the float types of its user's file, where those are not float32."""
+_SNAPSHOTS = re.compile(rf"\.?(snapshot-[0-9]+)(?:\.[0-9a-f]{{8}})?{re.escape(onnx_file.SUFFIX)}")
+"""The files of snapshots, and what a killed writer left of one."""
 
 
 @dataclass(frozen=True)
 class Training:
-    """What `training.json` says of a finished training."""
+    """What `training.json` says of a finished training; files by their hashes."""
 
     start: str
     trained: str
+    snapshots: tuple[str, ...]
     multiply_adds: int
     samples: int
     seconds: float
@@ -104,6 +110,17 @@ class RunFolder:
     def trained_file(self, stage: str, name: str) -> Path:
         """The trained network."""
         return self.folder(stage, name) / "trained.onnx"
+
+    def snapshot_file(self, stage: str, name: str, number: int) -> Path:
+        """The network at the end of a cycle before the last, from 1 on."""
+        return self.folder(stage, name) / f"snapshot-{number}.onnx"
+
+    def network_files(self, stage: str, name: str) -> dict[str, Path]:
+        """What stands for a network in an ensemble: itself under its name, snapshots as NAME/snapshot-1 and so on."""
+        training = self.training(stage, name)
+        count = 0 if training is None else len(training.snapshots)
+        earlier = [self.snapshot_file(stage, name, number + 1) for number in range(count)]
+        return {name: self.trained_file(stage, name), **{f"{name}/{file.stem}": file for file in earlier}}
 
     def original_file(self, stage: str, name: str) -> Path:
         """The trained network in its user's float types; there only where those are not float32."""
@@ -167,22 +184,30 @@ class RunFolder:
         start, trained = self.start_file(stage, name), self.trained_file(stage, name)
         if not (record.exists() and start.exists() and trained.exists()):
             return None
-        document = self.read_json(record)
+        document = {"snapshots": [], **self.read_json(record)}
         if document.keys() != {field.name for field in dataclasses.fields(Training)}:
             raise MnxError(f"{record} is broken (it lacks fields); delete it to train {name} again")
-        if document["start"] != file_hash(start) or document["trained"] != file_hash(trained):
+        snapshots = [self.snapshot_file(stage, name, number + 1) for number in range(len(document["snapshots"]))]
+        if not all(file.exists() for file in snapshots):
             return None
-        return Training(**{**document, "epochs": tuple(Epoch(**epoch) for epoch in document["epochs"])})
+        files = {"start": file_hash(start), "trained": file_hash(trained), "snapshots": [*map(file_hash, snapshots)]}
+        if any(document[key] != found for key, found in files.items()):
+            return None
+        epochs = tuple(Epoch(**epoch) for epoch in document["epochs"])
+        return Training(**{**document, "snapshots": tuple(document["snapshots"]), "epochs": epochs})
 
     def save_training(self, stage: str, name: str, trained: Trained, multiply_adds: int) -> str:
-        """Write a trained network; its record goes first and comes last, so that it never stands beside another one.
+        """Write a trained network and its snapshots; their record goes first and comes last, and is always of them.
 
         Returns why it could not be written in its user's float types too; '' where it was, or these are float32.
         """
         folder, original = self.folder(stage, name), self.original_file(stage, name)
         (folder / "training.json").unlink(missing_ok=True)
         onnx_file.write(trained.model, self.trained_file(stage, name), form="working")
-        _remove(folder, (original.name,))
+        _remove(folder, (original.name, *_snapshots(folder)))
+        snapshots = [self.snapshot_file(stage, name, number + 1) for number in range(len(trained.snapshots))]
+        for file, weights in zip(snapshots, trained.snapshots, strict=True):
+            onnx_file.write(trained.model.with_weights(weights), file, form="working")
         problem = ""
         if stage != "mothers" and trained.model.precision != Precision():
             try:
@@ -195,6 +220,7 @@ class RunFolder:
         document = {
             "start": file_hash(self.start_file(stage, name)),
             "trained": digest,
+            "snapshots": [file_hash(file) for file in snapshots],
             "multiply_adds": multiply_adds,
             "samples": trained.samples,
             "seconds": trained.seconds,
@@ -212,7 +238,8 @@ class RunFolder:
         """Remove a network's training, finished or not; its start file stays."""
         folder = self.folder(stage, name)
         if folder.is_dir():
-            _remove(folder, ("training.json", "trained.onnx", ORIGINAL, FOLDING, "checkpoint.npz"))
+            names = ("training.json", "trained.onnx", ORIGINAL, FOLDING, "checkpoint.npz")
+            _remove(folder, (*names, *_snapshots(folder)))
             if stage == "mothers":
                 _remove(folder, (self.momentum_file(stage, name).name,))
 
@@ -273,7 +300,7 @@ class RunFolder:
                 "momentum.npz",
             )
             for folder in [path for path in (self.path / stage).glob("*") if path.is_dir()]:
-                _remove(folder, written)
+                _remove(folder, (*written, *_snapshots(folder)))
                 _remove_empty(folder)
             if (self.path / stage).is_dir():
                 _remove(self.path / stage, ("ensemble.onnx", "ensemble.json"))
@@ -284,6 +311,12 @@ class RunFolder:
             _remove_empty(folder)
         names = ("settings.json", "scores.json", "ensemble.onnx", "ensemble.json", "events.jsonl", "heartbeat.json")
         _remove(self.path, (*names, "plan.json"))
+
+
+def _snapshots(folder: Path) -> list[str]:
+    """Names of the snapshots in a network's folder, whole or begun."""
+    found = {match[1] for path in folder.iterdir() if (match := _SNAPSHOTS.match(path.name))}
+    return [name + onnx_file.SUFFIX for name in sorted(found)]
 
 
 def _remove(folder: Path, names: Sequence[str]) -> None:

@@ -89,7 +89,15 @@ class Job:
 
 @dataclass(frozen=True)
 class Trained:
-    """A trained network, how it came to be, its optimiser's momentum by parameter, its weights at the end of cycles."""
+    """A trained network, how it came to be, and what it left on the way.
+
+    Attributes:
+        model: the network.
+        epochs: its history.
+        samples: examples that it has seen.
+        momentum: its optimiser's, by parameter.
+        snapshots: its weights and statistics at the ends of cycles, without the one that it ended with.
+    """
 
     model: Model
     epochs: tuple[Epoch, ...]
@@ -144,8 +152,10 @@ def train(job: Job, data: Dataset, recipe: Recipe, make: EngineMaker, events: Ev
                 events.record("epoch", **told, **vars(done))
         if recipe.average_cycles and course.snapshots:
             training.average(engine, feed, course)
-    samples = course.epochs * training.examples
-    return Trained(engine.model(), tuple(course.history), samples, momentum_of(engine.state()), tuple(course.snapshots))
+    model, ends, samples = engine.model(), course.snapshots, course.epochs * training.examples
+    if ends and _digest(ends[-1]) == _digest(model.weights):
+        ends = ends[:-1]
+    return Trained(model, tuple(course.history), samples, momentum_of(engine.state()), tuple(ends))
 
 
 def momentum_of(state: Mapping[str, Array]) -> dict[str, Array]:

@@ -72,6 +72,8 @@ class Recipe:
         settle: triangles: the share of all epochs before the first cycle.
         average_cycles: cycles, triangles: keep the mean of the weights at the ends of all cycles (with statistics of
             its own), not the last ones.
+        snapshots: cycles, triangles: the networks at the ends of all cycles are members of the ensemble, not the last
+            ones alone (Huang et al. 2017). A mother, who is no member, has none.
         crop: images are shifted by up to so many pixels, the border reflected; below 1, by up to that share of their
             shorter side, rounded, and by none where images of several sizes come together.
         mirror: images are mirrored: off, random, or alternating (every image in one way in even epochs, in the other in
@@ -116,6 +118,7 @@ class Recipe:
     cycle: int = 4
     settle: float = 0.5
     average_cycles: bool = False
+    snapshots: bool = False
     crop: float = 0.0625
     mirror: str = "off"
     cutout: int = 0
@@ -135,19 +138,31 @@ class Recipe:
             )
         if self.nesterov and not self.momentum and self.optimiser == "sgd":
             raise MnxError("recipe: momentum = 0 leaves nesterov nothing to look ahead with: give nesterov = false too")
-        if self.average_cycles and self.schedule not in CYCLIC:
-            raise MnxError("recipe: average_cycles = true needs the schedule cycles or triangles")
-        for stage, keys in self.stages.items():
+        for key in ("average_cycles", "snapshots"):
+            if getattr(self, key) and self.schedule not in CYCLIC:
+                raise MnxError(f"recipe: {key} = true needs the schedule {' or '.join(CYCLIC)}")
+        if self.snapshots and self.average_cycles:
+            raise MnxError(
+                "recipe: snapshots = true keeps the ends of cycles, average_cycles = true only their mean: give one of "
+                "the two"
+            )
+        if self.stages.get("mothers", {}).get("snapshots"):
+            raise MnxError(
+                "recipe: mothers.snapshots = true: a mother is no member of the ensemble; give members.snapshots or "
+                "independent.snapshots"
+            )
+        for stage in self.stages:
             if stage not in STAGES:
                 raise MnxError(f"recipe: no stage '{stage}'; there are {', '.join(STAGES)}")
             try:
-                dataclasses.replace(self, **keys, stages={})
+                self.of(stage)
             except MnxError as error:
                 raise MnxError(f"{error}  (in stage {stage})") from None
 
     def of(self, stage: str) -> Recipe:
-        """The recipe of one stage: its own keys in place of the common ones."""
-        return dataclasses.replace(self, **self.stages.get(stage, {}), stages={})
+        """The recipe of one stage: its own keys in place of the common ones; a mother has no snapshots."""
+        never = {"snapshots": False} if stage == "mothers" else {}
+        return dataclasses.replace(self, **{**self.stages.get(stage, {}), **never}, stages={})
 
     def augmentation(self, sizes: Collection[tuple[int, ...]]) -> Augmentation:
         """What is done to training examples.

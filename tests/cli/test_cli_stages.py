@@ -119,6 +119,31 @@ def test_a_retrained_ensemble_is_combined_again(call: Call, members: list[Path],
     assert contents(tmp_path)["mnx-run/ensemble.onnx"] == first  # the same seed trains the same weights
 
 
+def test_snapshots_are_said_wherever_networks_are_counted(call: Call, members: list[Path]) -> None:
+    cycles = ("--set", "members.schedule=cycles", "--set", "members.cycle=1", "--set", "members.snapshots=true")
+    done = call("run", *members, "--data", "digits", "--epochs", "2", *cycles)
+    assert done.code == 0
+    assert "3 members and 3 snapshots combined: " in done.err
+    for text in (done.out, call("score").out):
+        header, row = [line for line in text.splitlines() if line.startswith(("ensemble  ", "MotherNets  "))]
+        assert header.split()[1] == "networks"
+        assert row.split()[1] == "6"
+    document = json.loads(call("score", "--json").out)["members"]
+    assert document["ensemble"]["networks"] == 6
+    assert [len(network["snapshots"]) for network in document["networks"].values()] == [1, 1, 1]
+    assert "averages 3 members and 3 snapshots of them" in call("combine").out
+    assert json.loads(call("combine", "--json").out)["networks"] == 6
+    assert "snapshots" in call("train").out
+    trained = json.loads(call("train", "--json").out)["networks"]
+    assert [network["snapshots"] for network in trained.values()] == [1, 1, 1]
+
+
+def test_without_snapshots_no_table_speaks_of_them(call: Call, members: list[Path]) -> None:
+    done = call("run", *members, "--data", "digits", "--epochs", "1")
+    said = [done.out, done.err, *(call(command).out for command in ("score", "combine", "train"))]
+    assert not any("snapshot" in text or "networks" in text for text in said)
+
+
 def test_score_of_files(call: Call, members: list[Path], tmp_path: Path) -> None:
     without = json.loads(call("score", "--data", "digits", *members[:2], "--json").out)
     assert list(without["files"]) == [str(path) for path in members[:2]]

@@ -84,6 +84,20 @@ def test_an_ensemble_s_scores_by_hand() -> None:
     assert [found.disagreement, found.oracle] == pytest.approx([2 / 3, 2 / 3])
 
 
+def test_members_count_once_however_many_snapshots_they_have() -> None:
+    one, two = np.array([[0.9, 0.1], [0.6, 0.4]]), np.array([[0.2, 0.8], [0.1, 0.9]])
+    first, second = np.array([[0.5, 0.5], [0.3, 0.7]]), np.array([[0.1, 0.9], [0.6, 0.4]])
+    y = np.array([0, 0])
+    found = ensemble_scores([one, two], y, snapshots=[[first, second], []])
+    assert found.averaged.nll == pytest.approx(-np.log([0.35, 0.3]).mean())  # (.5 + .2) / 2, (.5 + .1) / 2
+    assert found.networks == 4
+    assert found.mean_member == pytest.approx((1 + 0) / 2)
+    assert [found.disagreement, found.oracle] == pytest.approx([(1 + 0.5 + 0.5 + 0.5 + 0.5 + 1) / 6, 1.0])
+    every = ensemble_scores([one, first, second, two], y)
+    assert not difference(np.array(found.averaged.nll), np.array(every.averaged.nll)).passed
+    assert ensemble_scores([one, two], y).networks == 2
+
+
 def test_a_file_that_takes_images_channels_last_scores_the_same(tmp_path: Path) -> None:
     data, first = separable(), plain()
     proto = onnx_file.to_proto(first)

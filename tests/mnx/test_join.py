@@ -10,7 +10,7 @@ import pytest
 from mnx.graphs import onnx_file
 from mnx.graphs.errors import GraphError
 from mnx.graphs.join import PROBABILITIES, join
-from mnx.graphs.model import Array, Model, Node, Port
+from mnx.graphs.model import Array, Model, Node, Port, model_hash
 from mnx.graphs.run import run
 from mnx.graphs.verify import difference
 from mnx.graphs.zoo.mlp import mlp
@@ -94,6 +94,18 @@ def test_a_softmax_that_a_member_ends_with_is_not_applied_twice(tmp_path: Path) 
     assert [node.op for node in ending.head] == ["Softmax"]
     found = run(join([ending], "ensemble"), batch())[PROBABILITIES]
     assert difference(average([plain], batch()), found).passed
+
+
+def test_members_count_once_however_many_networks_they_have() -> None:
+    models, x = mixture(), batch()
+    snapshot = mixture()[0].replace(name="vgg/snapshot-1").with_weights({"head.bias": np.arange(5, dtype=np.float32)})
+    members = [*(model.name for model in models), "vgg"]
+    found = run(join([*models, snapshot], "ensemble", members=members), x)[PROBABILITIES]
+    expected = np.mean([average([models[0], snapshot], x), *(average([each], x) for each in models[1:])], axis=0)
+    assert difference(expected, found).passed
+    assert not difference(average([*models, snapshot], x), found).passed
+    alike = [model.name for model in models]
+    assert model_hash(join(models, "ensemble", members=alike)) == model_hash(join(models, "ensemble"))
 
 
 @pytest.mark.parametrize(

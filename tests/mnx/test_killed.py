@@ -11,13 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from small_runs import NAMES, contents, opened, planned
+from small_runs import NAMES, SETTINGS, contents, opened, planned
 from small_training import same_bits, train_in, with_norm
 
 from mnx.graphs import onnx_file
 from mnx.pipeline import run_all
 from mnx.train import checkpoint
 from mnx.train.recipe import Recipe
+from mnx.train.recipe_files import recipe
 from mnx.workspace import RunFolder, file_hash
 
 EPOCHS = 150
@@ -194,12 +195,16 @@ def test_a_run_with_processes_that_are_killed_ends_with_the_same_bytes(victim: s
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("snapshots", [False, True])
 def test_a_run_that_dies_at_any_file_it_writes_ends_with_the_same_bytes(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    snapshots: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run, unlink, fsync = planned(tmp_path, NAMES[:2]), Path.unlink, os.fsync
+    members = {"members.schedule": "cycles", "members.cycle": "1", "members.snapshots": "true"} if snapshots else {}
+    chosen = recipe({**SETTINGS, **members})
     shutil.copytree(run.path, tmp_path / "whole")
-    run_all(opened(RunFolder(tmp_path / "whole")))
+    run_all(opened(RunFolder(tmp_path / "whole"), recipe=chosen))
+    assert len(list((tmp_path / "whole").rglob("snapshot-*.onnx"))) == 4 * snapshots
     calls, deadly = 0, 0
 
     def counted(descriptor: int) -> None:
@@ -215,7 +220,7 @@ def test_a_run_that_dies_at_any_file_it_writes_ends_with_the_same_bytes(
 
     def dies() -> bool:
         try:
-            run_all(opened(RunFolder(tmp_path / "parts")))
+            run_all(opened(RunFolder(tmp_path / "parts"), recipe=chosen))
         except KeyboardInterrupt:
             return True
         return False

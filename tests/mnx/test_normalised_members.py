@@ -21,6 +21,8 @@ from mnx.norms import DEEP
 from mnx.pipeline import run_all
 from mnx.plan import Plan
 from mnx.planning import plan_members, propose
+from mnx.train.recipe import Recipe
+from mnx.train.recipe_files import recipe
 from mnx.workspace import RunFolder
 
 INPUT = (1, 8, 8)
@@ -143,6 +145,57 @@ def test_hatched_members_are_their_mother_in_both_modes(tmp_path: Path, run: Run
     certificates = hatch_members(session)
     assert {check.mode for found in certificates.values() for check in found.checks} == {"eval", "batch statistics"}
     assert all(found.passed for found in certificates.values())
+
+
+def snapshots() -> Recipe:
+    """Two cycles of an epoch each; the end of the first is a snapshot."""
+    keys = {"epochs": "2", "cycle": "1", "mothers.epochs": "1", "members.schedule": "cycles"}
+    return recipe(keys | {"members.snapshots": "true"})
+
+
+def test_snapshots_come_back_without_as_well(tmp_path: Path, run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    given, networks = deep("A"), list[Model]()
+
+    def kept(model: Model) -> Model:
+        networks.append(model)
+        return restore.folded(model)
+
+    plan(written(tmp_path, given), run, "restore")
+    session = opened(run, recipe=snapshots(), **QUICK)
+    monkeypatch.setattr("mnx.session.folded", kept)
+    run_all(session)
+    x = session.dataset.test.x(np.arange(20))
+    files = run.network_files("members", "A").values()
+    assert len(files) == len(networks) == 2
+    found = []
+    for path, network in zip(files, networks, strict=True):
+        model = onnx_file.read(path)
+        assert model.nodes == given.nodes
+        found.append(next(iter(run_model(model, x).values())))
+        assert difference(next(iter(run_model(network, x).values())), found[-1]).passed
+    assert not difference(*found).passed
+    assert run.read_json(run.folding_file("members", "A"))["passed"]
+
+
+def test_a_snapshot_whose_folding_changes_the_function_is_refused(
+    tmp_path: Path, run: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[Model] = []
+
+    def once_right(model: Model) -> Model:
+        calls.append(model)
+        return restore.folded(calls[0])
+
+    plan(written(tmp_path, deep("A")), run, "restore")
+    session = opened(run, recipe=snapshots(), **QUICK)
+    with monkeypatch.context() as patch:
+        patch.setattr("mnx.session.folded", once_right)
+        with pytest.raises(restore.NotPreserved, match="with BatchNormalization folded it computes another function"):
+            run_all(session)
+    assert len(calls) == 2
+    assert not [*run.folder("members", "A").glob("snapshot-*"), *run.folder("members", "A").glob("trained.onnx")]
+    run_all(session)
+    assert len(run.network_files("members", "A")) == 2
 
 
 def test_a_folding_that_changes_the_function_writes_nothing(

@@ -85,6 +85,7 @@ LEGAL: dict[str, list[Any]] = {
     "cycle": [1],
     "settle": [0.0, 0.9],
     "average_cycles": [False],
+    "snapshots": [False],
     "crop": [0.0, 4.0, 0.25],
     "mirror": ["off", "random", "alternating"],
     "cutout": [0, 8],
@@ -190,6 +191,16 @@ def test_balanced_class_weights_are_those_of_scikit_learn() -> None:
     [
         ({"batch": "10", "accumulate": "3"}, "batch = 10 cannot be taken in accumulate = 3 equal parts"),
         ({"average_cycles": "true"}, "average_cycles = true needs the schedule cycles or triangles"),
+        ({"snapshots": "true"}, "snapshots = true needs the schedule cycles or triangles"),
+        ({"members.snapshots": "true"}, r"snapshots = true needs the schedule .*\(in stage members\)"),
+        (
+            {"schedule": "triangles", "members.snapshots": "true", "average_cycles": "true"},
+            r"average_cycles = true only their mean: give one of the two  \(in stage members\)",
+        ),
+        (
+            {"mothers.schedule": "cycles", "mothers.snapshots": "true"},
+            "mothers.snapshots = true: a mother is no member of the ensemble; give members.snapshots or independent",
+        ),
         ({"mother.lr": "1"}, "no stage 'mother'; there are mothers, members, independent"),
         ({"members.speed": "1"}, "unknown key 'members.speed'; there are lr"),
     ],
@@ -203,6 +214,17 @@ def test_a_key_for_all_is_one_for_every_stage() -> None:
     assert Recipe().of("mothers").anneal == 0
     assert recipe({"anneal": "7"}).of("mothers").anneal == 7
     assert recipe({"members.anneal": "7"}).of("mothers").anneal == 0
+
+
+def test_snapshots_are_members_own() -> None:
+    given = {"schedule": "cycles", "snapshots": "true", "mothers.schedule": "plateau"}
+    assert {stage: recipe(given).of(stage).snapshots for stage in STAGES} == {
+        "mothers": False,
+        "members": True,
+        "independent": True,
+    }
+    text = '[members]\nschedule = "triangles"\nsnapshots = true\n'
+    assert [from_toml(text, "mine.toml").of(stage).snapshots for stage in STAGES] == [False, True, False]
 
 
 @pytest.mark.parametrize("odd", [Recipe(), Recipe(lr=0.1 + 0.2, epochs=7, milestones=(1 / 3,), stages={})], ids=str)

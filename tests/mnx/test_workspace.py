@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from small_training import RECIPE, plain, separable, train_in
+from small_training import RECIPE, plain, same_bits, separable, train_in
 
 from mnx.errors import MnxError
 from mnx.graphs import onnx_file
@@ -20,6 +20,12 @@ from mnx.workspace import STAGES, RunFolder, file_hash
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
     return train_in(tmp_path_factory.mktemp("training"), plain())
+
+
+@pytest.fixture(scope="module")
+def with_snapshots(tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    recipe = replace(RECIPE, schedule="cycles", cycle=1, epochs=3)
+    return train_in(tmp_path_factory.mktemp("snapshots"), plain(), recipe)
 
 
 @pytest.fixture
@@ -66,6 +72,69 @@ def test_a_training_of_which_a_file_is_gone_does_not_count(file: str, run: RunFo
     assert run.training("members", "a") is None
 
 
+def test_snapshots_stand_beside_the_network(run: RunFolder, with_snapshots: Trained) -> None:
+    begin(run, "members", "a", plain())
+    run.save_training("members", "a", with_snapshots, 1)
+    files = run.network_files("members", "a")
+    assert {name: path.name for name, path in files.items()} == {
+        "a": "trained.onnx",
+        "a/snapshot-1": "snapshot-1.onnx",
+        "a/snapshot-2": "snapshot-2.onnx",
+    }
+    ends = [with_snapshots.model.weights, *with_snapshots.snapshots]
+    for path, weights in zip(files.values(), ends, strict=True):
+        assert same_bits(onnx_file.read(path).weights, weights)
+    assert len({file_hash(path) for path in files.values()}) == 3
+    found = run.training("members", "a")
+    assert found is not None
+    assert found.snapshots == tuple(file_hash(files[f"a/snapshot-{number}"]) for number in (1, 2))
+
+
+@pytest.mark.parametrize("number", [1, 2])
+def test_a_training_of_which_a_snapshot_is_gone_or_another_does_not_count(
+    number: int, run: RunFolder, with_snapshots: Trained
+) -> None:
+    begin(run, "members", "a", plain())
+    run.save_training("members", "a", with_snapshots, 1)
+    path = run.snapshot_file("members", "a", number)
+    written = path.read_bytes()
+    path.write_bytes(run.trained_file("members", "a").read_bytes())
+    assert run.training("members", "a") is None
+    path.unlink()
+    assert run.training("members", "a") is None
+    assert run.network_files("members", "a") == {"a": run.trained_file("members", "a")}
+    path.write_bytes(written)
+    assert run.training("members", "a") is not None
+
+
+def test_snapshots_of_an_earlier_training_do_not_stay(
+    run: RunFolder, trained: Trained, with_snapshots: Trained
+) -> None:
+    begin(run, "members", "a", plain())
+    run.save_training("members", "a", with_snapshots, 1)
+    run.save_training("members", "a", replace(with_snapshots, snapshots=with_snapshots.snapshots[:1]), 1)
+    assert list(run.network_files("members", "a")) == ["a", "a/snapshot-1"]
+    assert not run.snapshot_file("members", "a", 2).exists()
+    run.save_training("members", "a", trained, 1)
+    assert {path.name for path in run.folder("members", "a").iterdir()} == {
+        "hatched.onnx",
+        "trained.onnx",
+        "training.json",
+    }
+
+
+def test_a_training_that_was_recorded_before_there_were_snapshots_counts(run: RunFolder, trained: Trained) -> None:
+    begin(run, "members", "a", plain())
+    run.save_training("members", "a", trained, 1)
+    record = run.folder("members", "a") / "training.json"
+    document = run.read_json(record)
+    del document["snapshots"]
+    run.write_json(record, document)
+    found = run.training("members", "a")
+    assert found is not None
+    assert found.snapshots == ()
+
+
 def test_saving_removes_the_checkpoint(run: RunFolder) -> None:
     folder = run.folder("members", "a")
     begin(run, "members", "a", plain())
@@ -75,12 +144,12 @@ def test_saving_removes_the_checkpoint(run: RunFolder) -> None:
     assert not (folder / "checkpoint.npz").exists()
 
 
-@pytest.mark.parametrize("file", ["trained.onnx", "training.json"])
+@pytest.mark.parametrize("file", ["trained.onnx", "snapshot-1.onnx", "snapshot-2.onnx", "training.json"])
 def test_a_kill_between_two_files_does_not_pass_off_an_old_network_as_new(
-    file: str, run: RunFolder, trained: Trained, monkeypatch: pytest.MonkeyPatch
+    file: str, run: RunFolder, with_snapshots: Trained, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     begin(run, "members", "a", plain())
-    run.save_training("members", "a", trained, 1)
+    run.save_training("members", "a", with_snapshots, 1)
     begin(run, "members", "a", other_start())
     replace = Path.replace
 
@@ -92,13 +161,13 @@ def test_a_kill_between_two_files_does_not_pass_off_an_old_network_as_new(
     with monkeypatch.context() as patch:
         patch.setattr(Path, "replace", killed)
         with pytest.raises(KeyboardInterrupt):
-            run.save_training("members", "a", trained, 2)
+            run.save_training("members", "a", with_snapshots, 2)
     assert run.training("members", "a") is None
 
 
-def test_forgetting_leaves_the_start(run: RunFolder, trained: Trained) -> None:
+def test_forgetting_leaves_the_start(run: RunFolder, with_snapshots: Trained) -> None:
     begin(run, "members", "a", plain())
-    run.save_training("members", "a", trained, 1)
+    run.save_training("members", "a", with_snapshots, 1)
     (run.folder("members", "a") / "checkpoint.npz").write_bytes(b"")
     run.forget_training("members", "a")
     assert [path.name for path in run.folder("members", "a").iterdir()] == ["hatched.onnx"]
@@ -177,6 +246,13 @@ def written_by(run: RunFolder, trained: Trained) -> None:
     run.write_json(run.certificate_file("a"), {})
 
 
+def test_clearing_removes_snapshots(run: RunFolder, with_snapshots: Trained) -> None:
+    written_by(run, with_snapshots)
+    (run.folder("members", "a") / ".snapshot-3.0123abcd.onnx").write_bytes(b"half")
+    run.clear()
+    assert not [path for path in run.path.rglob("*") if path.is_file()]
+
+
 def test_clearing_leaves_nothing_of_a_run(run: RunFolder, trained: Trained) -> None:
     written_by(run, trained)
     run.clear()
@@ -201,7 +277,7 @@ def test_clearing_leaves_what_others_wrote(name: str, run: RunFolder, trained: T
     assert own.read_text() == "mine"
 
 
-@pytest.mark.parametrize("name", ["V13.onnx", "a/notes.txt", "other/V13.onnx"])
+@pytest.mark.parametrize("name", ["V13.onnx", "a/notes.txt", "a/snapshot-best.onnx", "other/V13.onnx"])
 def test_clearing_leaves_what_others_wrote_among_the_members(name: str, run: RunFolder, trained: Trained) -> None:
     written_by(run, trained)
     own = run.path / "members" / name
