@@ -18,6 +18,7 @@ from mnx.graphs.canonical.fused import MICROSOFT, expand_fused
 from mnx.graphs.canonical.precision import in_float32
 from mnx.graphs.canonical.refusals import refuse_foreign, refuse_inputs
 from mnx.graphs.canonical.sequences import resolve_sequences
+from mnx.graphs.canonical.stochastic_depth import stochastic_depth
 from mnx.graphs.canonical.versions import converted
 from mnx.graphs.errors import GraphError
 from mnx.graphs.model import OPSET, Array
@@ -74,6 +75,7 @@ def opened(model: ir.Model, name: str) -> Draft:
     draft = Draft(name, list(graph.node), inputs, list(graph.output), constants, precision=precision)
     draft.changes = (*changes, *change)
     draft.drop_dead()
+    stochastic_depth(draft)
     return draft
 
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from math import pi, sqrt
 
+from mnx.graphs.canonical.stochastic_depth import DROP_PATH
 from mnx.graphs.model import Node
 from mnx.train.lowering.draft import Draft, Mask, Parts
 
@@ -115,9 +116,12 @@ def dropout(node: Node, draft: Draft) -> None:
     """Append x times a mask whose numbers are 0 with probability `ratio`, else 1 / (1 - ratio).
 
     The mask is an input of the step, drawn by the host from (seed, step), so that a resumed training goes on as the
-    uninterrupted one.
+    uninterrupted one. Of stochastic depth (see `DROP_PATH`) it has one number for each example.
     """
     x, ratio = node.input(0), node.input(1)
-    mask = Mask(f"mnx:{node.name}:mask", draft.shapes[x][1:], float(draft.weights[ratio]) if ratio else 0.5)
+    shape = draft.shapes[x][1:]
+    if node.name.endswith(DROP_PATH):
+        shape = (1,) * len(shape)
+    mask = Mask(f"mnx:{node.name}:mask", shape, float(draft.weights[ratio]) if ratio else 0.5)
     draft.masks.append(mask)
     draft.at(node)("Mul", x, mask.name, out=node.outputs[0])
