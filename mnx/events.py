@@ -49,6 +49,19 @@ class Events:
             listener(event)
 
 
+def records_in(data: bytes) -> list[Event]:
+    """The records in a part of an events file that begins with a line; lines that a kill has torn are left out."""
+    found: list[Event] = []
+    for line in data.splitlines():
+        try:
+            record = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(record, dict) and {"event", "time"} <= record.keys():
+            found.append(record)
+    return found
+
+
 def _missing_newline(path: Path) -> bytes:
     """What ends a line that a kill has torn, so that the next one stays whole."""
     with path.open("rb") as file:

@@ -10,13 +10,13 @@ range of the forecast.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, astuple, dataclass
 from typing import Any
 
 from mnx.cluster import Cluster
 from mnx.data import dataset
+from mnx.events import records_in
 from mnx.plan import Plan
 from mnx.session import FORWARD_AND_BACKWARD
 from mnx.train.recipe import Recipe
@@ -184,7 +184,8 @@ def measured(run: RunFolder) -> tuple[int | None, float | None]:
     """Examples of an epoch and multiply-adds a second of what a run has trained; None where it has nothing."""
     if not (run.plan_file.exists() and run.events_file.exists()):
         return None, None
-    done = [event for event in _records(run) if event.get("event") == "trained" and event["seconds"] > 0]
+    events = records_in(run.events_file.read_bytes())
+    done = [event for event in events if event["event"] == "trained" and event["seconds"] > 0]
     if not done:
         return None, None
     plan, last = run.plan(), done[-1]
@@ -193,11 +194,3 @@ def measured(run: RunFolder) -> tuple[int | None, float | None]:
     passes = FORWARD_AND_BACKWARD * last["epochs"] * known.get(last["network"], 0)
     rate = sum(event["multiply_adds"] for event in done) / sum(event["seconds"] for event in done)
     return round(last["multiply_adds"] / passes) if passes else None, rate
-
-
-def _records(run: RunFolder) -> Iterable[Mapping[str, Any]]:
-    for line in run.events_file.read_text(encoding="utf-8").splitlines():
-        try:
-            yield json.loads(line)
-        except ValueError:  # torn by a kill
-            continue

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from collections.abc import Iterator
@@ -11,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from mnx.board import Board
-from mnx.events import Event
+from mnx.events import Event, records_in
 from mnx.heartbeat import steps_of
 from mnx.lock import is_worked_in
 from mnx.pipeline import next_step
@@ -53,15 +52,7 @@ class Tail:
             return replaced, []
         whole = data[: data.rfind(b"\n") + 1]
         self._offset += len(whole)
-        return replaced, [record for line in whole.splitlines() if (record := _record(line)) is not None]
-
-
-def _record(line: bytes) -> Event | None:
-    try:
-        record = json.loads(line)
-    except ValueError:
-        return None
-    return record if isinstance(record, dict) and {"event", "time"} <= record.keys() else None
+        return replaced, records_in(whole)
 
 
 @dataclass
