@@ -1,6 +1,6 @@
 """Five torch-exported VGG-like members on Fashion-MNIST, mothered and from scratch.
 
-    python benchmarks/fashion_mnist.py --data FOLDER_OR_NPZ [--out DIR] [--train-limit 12000] [--seed 0]
+    python benchmarks/fashion_mnist.py --data FOLDER_OR_NPZ [--out DIR] [--train-limit 12000] [--seed 0] [--set KEY=VALUE ...]
 
 The data are Fashion-MNIST's own IDX files or an .npz with x_train, y_train, x_test, y_test. Half of the members are
 exported by TorchScript with BatchNorm preserved, half by dynamo without optimisation, so that both are read.
@@ -85,6 +85,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("mnx-run-fashion"))
     parser.add_argument("--train-limit", type=int, default=12000)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="of the recipe")
     options = parser.parse_args()
     if options.data is None:
         print("skipped: give --data, the folder of Fashion-MNIST's files or an .npz", file=sys.stderr)
@@ -95,6 +96,7 @@ def main() -> None:
     command = [str(Path(sys.executable).with_name("mnx")), "run", *map(str, members), "--data", options.data]
     command += ["--train-limit", str(options.train_limit), "--tau", "0.45", "--compare", "independent"]
     command += ["--threads", "1", "--seed", str(options.seed), "--run", str(options.out / "run")]
+    command += [part for each in options.set for part in ("--set", each)]
     raise SystemExit(subprocess.call(command))
 
 
