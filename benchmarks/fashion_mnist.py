@@ -1,6 +1,6 @@
 """Five torch-exported VGG-like members on Fashion-MNIST, mothered and from scratch.
 
-    python benchmarks/fashion_mnist.py --data FOLDER_OR_NPZ [--out DIR] [--train-limit 12000] [--seed 0] [--set KEY=VALUE]
+    python benchmarks/fashion_mnist.py --data FOLDER_OR_NPZ [--out DIR] [--train-limit 12000] [--seed 0] [--set K=V]
 
 The data are Fashion-MNIST's own IDX files or an .npz with x_train, y_train, x_test, y_test. Half of the members are
 exported by TorchScript with BatchNorm preserved, half by dynamo without optimisation, so that both are read.
