@@ -110,6 +110,7 @@ AUGMENTATION: Mapping[str, Mapping[str, Any]] = {
     "usual": {"crop": 2, "mirror": "random"},
 }
 """What --augment does to the images of every network."""
+ANEW = Perturbation(0.0, 1.0, layers="upper")
 CYCLES = {"schedule": "cycles", "cycle": 4, "warmup": 0}
 
 PLATEAU = {"schedule": "plateau"}
@@ -135,12 +136,17 @@ WAYS: dict[str, Way] = {
     "24:4+annealed mother": replace(BASE, of_mothers={"schedule": "cosine"}),
     "24:4+a tenth of the rate": replace(BASE, of_members={"lr": 0.005}),
     "24:4+twice the rate": replace(BASE, of_members={"lr": 0.1}),
+    "24:4+thrice the rate": replace(BASE, of_members={"lr": 0.15}),
+    "24:8+thrice the rate": replace(BASE, member=8, of_members={"lr": 0.15}),
     "24:4+plateau": replace(BASE, of_members={"schedule": "plateau", "anneal": 3, "patience": 1}),
     "24:4+linear": replace(BASE, of_members={"schedule": "linear"}),
     "24:4+equal split": replace(BASE, split="equal"),
     "24:4+half fresh": replace(BASE, fresh=0.5),
     "24:4+perturbed": replace(BASE, perturbation=Perturbation(0.8, 0.1)),
     "24:4+upper layers perturbed": replace(BASE, perturbation=Perturbation(0.4, 0.1, layers="upper")),
+    "24:4+all perturbed": replace(BASE, perturbation=Perturbation(0.4, 0.1)),
+    "24:4+upper layers drawn anew": replace(BASE, perturbation=ANEW),
+    "24:8+upper layers drawn anew": replace(BASE, member=8, perturbation=ANEW),
     "24:4+fresh momentum": replace(BASE, of_members={"carry": False}),
     "24:4+average of weights": replace(BASE, of_members={"average": 0.98}),
     "24:4+label smoothing": replace(BASE, of_mothers={"label_smoothing": 0.1}, of_members={"label_smoothing": 0.1}),
@@ -151,6 +157,14 @@ WAYS: dict[str, Way] = {
     "24:8+2 cycles, averaged": replace(BASE, member=8, of_members={**CYCLES, "average_cycles": True}),
     "independent:plateau": Way("independent", member=60, of_members=PLATEAU),
     "plateau:plateau": replace(UNTIL_FLAT, of_members={**PLATEAU, "grace": 0}),
+    "plateau:plateau+thrice the rate": replace(UNTIL_FLAT, of_members={**PLATEAU, "grace": 0, "lr": 0.15}),
+    "plateau:plateau+2 mothers, thrice the rate": replace(
+        UNTIL_FLAT, of_members={**PLATEAU, "grace": 0, "lr": 0.15}, mothers=2
+    ),
+    "plateau:plateau+2 mothers": replace(UNTIL_FLAT, of_members={**PLATEAU, "grace": 0}, mothers=2),
+    "plateau:plateau+upper layers drawn anew": replace(
+        UNTIL_FLAT, of_members={**PLATEAU, "grace": 0}, perturbation=ANEW
+    ),
     "plateau:4": replace(UNTIL_FLAT, member=4),
     "plateau:8": replace(UNTIL_FLAT, member=8),
 }
