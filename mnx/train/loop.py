@@ -39,8 +39,8 @@ STATISTICS_STEPS = 100
 class Engine(Protocol):
     """What runs training steps; one file in this folder per engine."""
 
-    def feed(self, raw: Sequence[Raw], scalings: Sequence[Scaling], augmentation: Augmentation) -> Feed:
-        """What makes batches of raw examples on the engine's device."""
+    def feed(self, raw: Sequence[Raw], scalings: Sequence[Scaling], augmentation: Augmentation, seed: int) -> Feed:
+        """What makes batches of raw examples on the engine's device, with draws by a seed."""
 
     def step(
         self, x: Batch | Fed, y: Array, lr: float, teacher: Array | None = None, mix: tuple[Array, float] | None = None
@@ -124,7 +124,7 @@ def train(job: Job, data: Dataset, recipe: Recipe, make: EngineMaker, events: Ev
     """
     training = _Training(job, data, recipe, make, events)
     engine, course = training.begun()
-    with engine.feed(data.train.raw, data.train.scalings, training.augmentation) as feed:
+    with engine.feed(data.train.raw, data.train.scalings, training.augmentation, job.seed) as feed:
         while not (phase := training.phase(course)).done:
             done = None
             try:
