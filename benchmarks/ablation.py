@@ -1,12 +1,14 @@
 """What makes hatched ensembles good: one choice after the other, error against multiply-adds.
 
-    python benchmarks/ablation.py --data fashion.npz [--examples 6000] [--seeds 0 1 2] [--only WAY ...] [--threads 1]
-                                  [--results RESULTS.jsonl] [--out TABLE.md] [--plot PLOT.png]
+    python benchmarks/ablation.py --data fashion.npz [--augment none|shift|usual] [--seeds 0 1 2] [--only WAY ...]
+                                  [--examples 6000] [--threads 1] [--results RESULTS.jsonl]
+    python benchmarks/ablation.py --results RESULTS.jsonl --out TABLE.md --plot PLOT.png
 
 The data are an .npz with x_train, y_train, x_test, y_test, or anything else that `mnx train` reads. Five networks of
 VGG's kind with BatchNormalization (V5 of the paper in small) are trained by every way of `WAYS`, with the product's
-own mother, growth, recipes and training loop. Each finished (way, seed) is appended to --results and not done again, so
-that a run may be stopped at any time; without --only all ways are done, seed by seed. A way is written
+own mother, growth, recipes and training loop. Each finished (data, augmentation, way, seed) is appended to --results,
+and not done again, so that a run may be stopped at any time; without --only all ways are done, seed by seed. Without
+--data nothing is trained. A way is written
 
     M:E+what    mothers for M epochs at the full rate, then each member for E, with what is different
     independent:E, alone:E, snapshot:CxE (one network, C cycles of E epochs)
@@ -73,6 +75,7 @@ class Way:
         mothers: how many mothers there are, of other seeds; members take turns.
         of_mothers: recipe keys of mothers.
         of_members: recipe keys of members.
+        of_each: recipe keys that members take turns by.
         split: how copies of a channel share it.
         fresh: the share of new channels that are fresh.
         perturbation: behind growth.
@@ -85,6 +88,7 @@ class Way:
     mothers: int = 1
     of_mothers: Mapping[str, Any] = field(default_factory=dict)
     of_members: Mapping[str, Any] = field(default_factory=dict)
+    of_each: Sequence[Mapping[str, Any]] = ({},)
     split: str = "random"
     fresh: float = 0.0
     perturbation: Perturbation = field(default_factory=Perturbation)
@@ -92,17 +96,28 @@ class Way:
 
 
 BASE = Way(mother=24, member=4)
+OWN = ({}, {"crop": 2}, {"mirror": "alternating"}, {"crop": 2, "mirror": "random"}, {"cutout": 8})
+"""Augmentation that differs from member to member."""
+AUGMENTATION: Mapping[str, Mapping[str, Any]] = {
+    "none": {},
+    "shift": {"crop": 2},
+    "usual": {"crop": 2, "mirror": "random"},
+}
+"""What --augment does to the images of every network."""
 CYCLES = {"schedule": "cycles", "cycle": 4, "warmup": 0}
 
 WAYS: dict[str, Way] = {
     "independent:6": Way("independent", member=6),
     "independent:12": Way("independent", member=12),
+    "independent:30": Way("independent", member=30),
     "independent:20": Way("independent", member=20),
     "alone:20": Way("alone", mother=20),
     "alone:40": Way("alone", mother=40),
     "snapshot:5x4": Way("snapshot", member=20, of_members=CYCLES, snapshots=True),
     "snapshot:5x10": Way("snapshot", member=50, of_members={**CYCLES, "cycle": 10}, snapshots=True),
     "12:4": replace(BASE, mother=12),
+    "12:2": replace(BASE, mother=12, member=2),
+    "24:2": replace(BASE, member=2),
     "12:8": replace(BASE, mother=12, member=8),
     "24:4": BASE,
     "24:8": replace(BASE, member=8),
@@ -121,8 +136,9 @@ WAYS: dict[str, Way] = {
     "24:4+label smoothing": replace(BASE, of_mothers={"label_smoothing": 0.1}, of_members={"label_smoothing": 0.1}),
     "12:4+2 mothers": replace(BASE, mother=12, mothers=2),
     "24:4+5 mothers": replace(BASE, mothers=5),
-    "24:4+2 cycles, snapshots": replace(BASE, member=8, of_members=CYCLES, snapshots=True),
-    "24:4+2 cycles, averaged": replace(BASE, member=8, of_members={**CYCLES, "average_cycles": True}),
+    "24:4+own augmentation": replace(BASE, of_each=OWN),
+    "24:8+2 cycles, snapshots": replace(BASE, member=8, of_members=CYCLES, snapshots=True),
+    "24:8+2 cycles, averaged": replace(BASE, member=8, of_members={**CYCLES, "average_cycles": True}),
 }
 """Name -> way; `BASE` with one thing different each."""
 
@@ -137,10 +153,11 @@ class Task:
     costs: Mapping[str, int]
     seed: int
     threads: int
+    augment: str
 
     def recipe(self, epochs: int, keys: Mapping[str, Any]) -> Recipe:
         """Cosine to 0 in so many epochs, where the keys say nothing else."""
-        given = {"schedule": "cosine", "epochs": epochs, "stages": {}, **keys}
+        given = {"schedule": "cosine", "epochs": epochs, "stages": {}, **AUGMENTATION[self.augment], **keys}
         return Recipe(**given)
 
     def train(self, name: str, model: Model, recipe: Recipe, momentum: Mapping[str, Array] | None = None) -> Trained:
@@ -155,7 +172,7 @@ class Task:
         return FORWARD_AND_BACKWARD * self.costs[name] * trained.samples
 
 
-def task(data: Dataset, seed: int, threads: int) -> Task:
+def task(data: Dataset, seed: int, threads: int, augment: str) -> Task:
     """The members with fresh weights of this seed, and their mother's structure."""
     shape = data.train.scalings[0].shape
     members = tuple(
@@ -165,7 +182,7 @@ def task(data: Dataset, seed: int, threads: int) -> Task:
     (cluster,) = by_count([(model, describe(model)) for model in members], 1)
     costs = {each.name: each.cost for each in map(describe, members)}
     mother = drawn(cluster.mother, cluster.structure, seed)
-    return Task(data, members, mother, {**costs, "mother": cluster.structure.cost}, seed, threads)
+    return Task(data, members, mother, {**costs, "mother": cluster.structure.cost}, seed, threads, augment)
 
 
 def mothers_of(given: Task) -> Any:
@@ -184,41 +201,46 @@ def mothers_of(given: Task) -> Any:
 
 
 def measured(given: Task, way: Way, mothers: Any) -> dict[str, Any]:
-    """Train an ensemble in one way; its scores and costs."""
-    start, cost = time.perf_counter(), 0
-    found: list[Model] = []
+    """Train an ensemble in one way; its scores and costs, of mothers too, and of hatching."""
+    ends: list[Model] = []
+    trained: list[tuple[str, Trained]] = []
+    hatching = 0.0
     if way.method == "independent":
         for model in given.members:
             fresh = drawn(model, describe(model), given.seed)
-            trained = given.train(model.name, fresh, given.recipe(way.member, {"warmup": 1, **way.of_members}))
-            cost += given.cost(model.name, trained)
-            found.append(trained.model)
+            done = given.train(model.name, fresh, given.recipe(way.member, {"warmup": 1, **way.of_members}))
+            trained.append((model.name, done))
+            ends.append(done.model)
     elif way.method == "alone":
-        trained = given.train("mother", given.mother, given.recipe(way.mother, way.of_mothers))
-        cost += given.cost("mother", trained)
-        found.append(trained.model)
+        done = given.train("mother", given.mother, given.recipe(way.mother, way.of_mothers))
+        trained.append(("mother", done))
+        ends.append(done.model)
     elif way.method == "snapshot":
         model = next(each for each in given.members if each.name == SNAPSHOT)
         fresh = drawn(model, describe(model), given.seed)
-        trained = given.train(model.name, fresh, given.recipe(way.member, {**way.of_members, "warmup": 1}))
-        cost += given.cost(model.name, trained)
-        found += [trained.model.with_weights(each) for each in trained.snapshots]
+        done = given.train(model.name, fresh, given.recipe(way.member, {**way.of_members, "warmup": 1}))
+        trained.append((model.name, done))
+        ends += [done.model.with_weights(each) for each in done.snapshots]
     else:
         keys = json.dumps(dict(way.of_mothers), sort_keys=True)
         parents = [mothers(number, way.mother, keys) for number in range(way.mothers)]
-        cost += sum(given.cost("mother", each) for each in parents)
+        trained += [("mother", each) for each in parents]
         calibration = given.data.train.x(np.arange(512))
         for number, member in enumerate(given.members):
-            parent = parents[number % way.mothers]
+            start, parent = time.perf_counter(), parents[number % way.mothers]
             growing = begun(parent.model, member, calibration, Style(given.seed, way.split, way.fresh))
             grown = perturbed(result(growing)[0], way.perturbation, given.seed)
-            recipe = given.recipe(way.member, {"warmup": 0, **way.of_members})
+            own = way.of_each[number % len(way.of_each)]
+            recipe = given.recipe(way.member, {"warmup": 0, **way.of_members, **own})
             momentum = moments(growing, parent.momentum) if recipe.carry else {}
-            trained = given.train(member.name, grown, recipe, momentum)
-            cost += given.cost(member.name, trained)
-            ends = [trained.model.with_weights(each) for each in trained.snapshots] if way.snapshots else []
-            found += ends or [trained.model]
-    return {**scored(given, found), "multiply_adds": cost, "seconds": time.perf_counter() - start}
+            hatching += time.perf_counter() - start
+            done = given.train(member.name, grown, recipe, momentum)
+            trained.append((member.name, done))
+            snapshots = [done.model.with_weights(each) for each in done.snapshots] if way.snapshots else []
+            ends += snapshots or [done.model]
+    cost = sum(given.cost(name, each) for name, each in trained)
+    seconds = hatching + sum(each.seconds for _, each in trained)
+    return {**scored(given, ends), "multiply_adds": cost, "seconds": seconds, "hatching_seconds": hatching}
 
 
 def scored(given: Task, models: Sequence[Model]) -> dict[str, float]:
@@ -252,6 +274,14 @@ def records(path: Path) -> list[dict[str, Any]]:
     return found
 
 
+def groups(done: Sequence[Mapping[str, Any]]) -> dict[tuple[str, str], list[Mapping[str, Any]]]:
+    """Rows by data and augmentation."""
+    found: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
+    for row in done:
+        found.setdefault((row["data"], row["augment"]), []).append(row)
+    return dict(sorted(found.items(), key=lambda each: -len(each[1])))
+
+
 def table(done: Sequence[Mapping[str, Any]]) -> str:
     """Means and standard deviations over seeds, by way, in Markdown."""
     columns = ("error", "member_error", "disagreement", "nll", "ece")
@@ -274,64 +304,129 @@ def table(done: Sequence[Mapping[str, Any]]) -> str:
     return "\n".join(lines)
 
 
+def pairs(done: Sequence[Mapping[str, Any]], base: str = "24:4") -> str:
+    """What one choice changes: the error of a way less that of `base`, over the seeds that both have."""
+    of_base = {row["seed"]: row["error"] for row in done if row["way"] == base}
+    lines = [f"| way | error less that of {base} | better in | multiply-adds |", "| --- | --- | --- | --- |"]
+    cost = np.mean([row["multiply_adds"] for row in done if row["way"] == base]) if of_base else 1.0
+    for name in WAYS:
+        rows = [row for row in done if row["way"] == name and row["seed"] in of_base and name != base]
+        if rows:
+            apart = [row["error"] - of_base[row["seed"]] for row in rows]
+            share = np.mean([row["multiply_adds"] for row in rows]) / cost
+            better = sum(each < 0 for each in apart)
+            lines.append(f"| {name} | {np.mean(apart):+.2f} | {better} of {len(apart)} | {share:.2f}x |")
+    return "\n".join(lines)
+
+
+def reached(done: Sequence[Mapping[str, Any]]) -> str:
+    """What hatched ensembles need for the error of independent ones: the cheapest plain way M:E that has it."""
+    lines = [
+        "| independent | error % | hatched | error % | multiply-adds | time | time, by seed |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
+    ]
+
+    def rows_of(name: str) -> dict[int, Mapping[str, Any]]:
+        return {row["seed"]: row for row in done if row["way"] == name and "hatching_seconds" in row}
+
+    hatched = [rows_of(name) for name, way in WAYS.items() if way.method == "mothers" and "+" not in name]
+    for name in [name for name, way in WAYS.items() if way.method == "independent"]:
+        theirs, found = rows_of(name), None
+        for rows in hatched:
+            seeds = sorted(theirs.keys() & rows.keys())
+            if not seeds or len(seeds) < len(theirs):
+                continue
+            ours, other = (np.mean([each[seed]["error"] for seed in seeds]) for each in (rows, theirs))
+            cost = np.mean([rows[seed]["multiply_adds"] / theirs[seed]["multiply_adds"] for seed in seeds])
+            if ours <= other and (found is None or cost < found[0]):
+                times = [rows[seed]["seconds"] / theirs[seed]["seconds"] for seed in seeds]
+                found = cost, rows[seeds[0]]["way"], ours, times
+        if theirs:
+            error = f"{np.mean([row['error'] for row in theirs.values()]):.2f}"
+            cells = ["none of these", "", "", "", ""]
+            if found is not None:
+                cost, way, ours, times = found
+                each = ", ".join(f"{time:.2f}" for time in times)
+                cells = [way, f"{ours:.2f}", f"{cost:.2f}x", f"{np.mean(times):.2f}x", each]
+            lines.append(f"| {' | '.join([name, error, *cells])} |")
+    return "\n".join(lines)
+
+
 def plot(done: Sequence[Mapping[str, Any]], path: Path) -> None:
-    """Error against multiply-adds."""
+    """Error against multiply-adds, a panel for each data set and augmentation."""
     import matplotlib as mpl
 
     mpl.use("Agg")
     from matplotlib import pyplot
 
-    figure, axes = pyplot.subplots(figsize=(10, 7))
+    found = {key: rows for key, rows in groups(done).items() if len(rows) > 5}
+    figure, panels = pyplot.subplots(1, len(found), figsize=(9 * len(found), 8), squeeze=False)
     colours = {"independent": "tab:red", "alone": "tab:gray", "snapshot": "tab:orange", "mothers": "tab:blue"}
-    for name, way in WAYS.items():
-        rows = [row for row in done if row["way"] == name]
-        if rows:
-            x = np.mean([row["multiply_adds"] for row in rows]) / 1e9
-            y = [row["error"] for row in rows]
-            spread = np.std(y, ddof=1) if len(y) > 1 else 0.0
-            axes.errorbar(x, np.mean(y), spread, fmt="o", color=colours[way.method], capsize=2)
-            axes.annotate(name, (x, np.mean(y)), fontsize=7, xytext=(4, 3), textcoords="offset points")
-    axes.set_xlabel("multiply-adds of all training, 10^9")
-    axes.set_ylabel("test error of the averaged ensemble, %")
-    axes.grid(alpha=0.3)
+    for axes, ((data, augment), rows) in zip(panels[0], found.items(), strict=True):
+        for method, colour in colours.items():
+            means = []
+            for name in [name for name, way in WAYS.items() if way.method == method]:
+                chosen = [row for row in rows if row["way"] == name]
+                if chosen:
+                    x, y = (np.mean([row[key] for row in chosen]) for key in ("multiply_adds", "error"))
+                    spread = np.std([row["error"] for row in chosen], ddof=1) if len(chosen) > 1 else 0.0
+                    axes.errorbar(x / 1e9, y, spread, fmt="o", color=colour, capsize=2)
+                    axes.annotate(name, (x / 1e9, y), fontsize=7, xytext=(4, 3), textcoords="offset points")
+                    means.append((x / 1e9, y))
+            if method != "mothers" and means:
+                axes.plot(*zip(*sorted(means), strict=True), color=colour, alpha=0.4)
+        axes.set(title=f"{data}, augmentation: {augment}", xlabel="multiply-adds of all training, 10^9")
+        axes.set_ylabel("test error of the averaged ensemble, %")
+        axes.grid(alpha=0.3)
     figure.tight_layout()
-    figure.savefig(path, dpi=130)
+    figure.savefig(path, dpi=110)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", required=True)
+    parser.add_argument("--data", help="an .npz; without one the results that stand there are shown")
+    parser.add_argument("--augment", choices=list(AUGMENTATION), default="usual", help="of the images of all networks")
     parser.add_argument("--examples", type=int, default=6000)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--only", nargs="+", choices=list(WAYS), default=list(WAYS), metavar="WAY")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--results", type=Path, default=Path("benchmarks/results/ablation.jsonl"))
-    parser.add_argument("--out", type=Path, help="write the table as markdown")
+    parser.add_argument("--out", type=Path, help="write the tables as markdown")
     parser.add_argument("--plot", type=Path, help="write the plot; needs matplotlib")
     options = parser.parse_args()
-    for seed in options.seeds:
-        done = {(row["way"], row["seed"]) for row in records(options.results)}
-        left = [name for name in options.only if (name, seed) not in done]
-        if not left:
-            continue
-        data = load(options.data, interface_of(options.data), seed, train_limit=options.examples)
-        given = task(data, seed, options.threads)
-        mothers = mothers_of(given)
-        for name in left:
-            row = {"way": name, "seed": seed, "examples": options.examples, **measured(given, WAYS[name], mothers)}
-            options.results.parent.mkdir(parents=True, exist_ok=True)
-            with options.results.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(row) + "\n")
-            print(
-                f"{name}, seed {seed}: error {row['error']:.2f} %, {row['seconds']:.0f} s", file=sys.stderr, flush=True
-            )
+    for seed in options.seeds if options.data else ():
+        train_left(options, seed)
     found = [row for row in records(options.results) if row["seed"] in options.seeds]
-    text = f"    {' '.join(['python', *sys.argv])}\n\n{table(found)}\n"
+    parts = [f"    {' '.join(['python', *sys.argv])}"]
+    for (data, augment), rows in groups(found).items():
+        parts += [f"## {data}, augmentation: {augment}", table(rows), pairs(rows), reached(rows)]
+    text = "\n\n".join(parts) + "\n"
     print(text)
     if options.out:
         write_text(options.out, f"# Ablation of hatched training\n\n{text}")
     if options.plot:
         plot(found, options.plot)
+
+
+def train_left(options: argparse.Namespace, seed: int) -> None:
+    """Train the ways of one seed that are not done."""
+    name_of_data = Path(options.data).stem
+    key = (name_of_data, options.augment, seed)
+    done = {row["way"] for row in records(options.results) if (row["data"], row["augment"], row["seed"]) == key}
+    left = [name for name in options.only if name not in done]
+    if not left:
+        return
+    data = load(options.data, interface_of(options.data), seed, train_limit=options.examples)
+    given = task(data, seed, options.threads, options.augment)
+    mothers = mothers_of(given)
+    told = {"data": name_of_data, "augment": options.augment, "seed": seed, "examples": options.examples}
+    for name in left:
+        row = {"way": name, **told, **measured(given, WAYS[name], mothers)}
+        options.results.parent.mkdir(parents=True, exist_ok=True)
+        with options.results.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(row) + "\n")
+        what = f"{name_of_data}, {options.augment}, seed {seed}, {name}"
+        print(f"{what}: error {row['error']:.2f} %, {row['seconds']:.0f} s", file=sys.stderr, flush=True)
 
 
 def interface_of(data: str) -> Interface:
