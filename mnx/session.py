@@ -22,8 +22,10 @@ from mnx.graphs.norms.restore import alike, folded, put_in
 from mnx.graphs.probes import RANDOM, Probe, batches_of, made_of
 from mnx.jobs import cores, threads_each
 from mnx.plan import Plan
+from mnx.train.engine import EngineMaker
 from mnx.train.engines import engine
-from mnx.train.loop import EngineMaker, Job, Trained, train
+from mnx.train.loop import Trained, train
+from mnx.train.network import Job
 from mnx.train.recipe import STAGES, Recipe, in_words
 from mnx.train.recipe_files import from_document
 from mnx.train.recipe_files import recipe as read_recipe
