@@ -87,7 +87,7 @@ def data_options(function: F) -> F:
 
 
 def training_options(function: F) -> F:
-    """--recipe, --set, --epochs, --seconds, --flops, --fresh-momentum, --device, --threads, --jobs, --tensorboard.
+    """--recipe, --set, --epochs, --seconds, --flops, --fresh-momentum, --device, --threads, --jobs, --fuse and on.
 
     What concerns the recipe reaches the command as `recipe`, keys and texts, and `source`, a name or a file.
     """
@@ -158,8 +158,15 @@ def training_options(function: F) -> F:
             "--jobs",
             type=click.IntRange(min=1),
             metavar="N",
-            help="Train so many networks at once, each in its own process; results are the same with any number.  "
+            help="Train so many networks, or groups of --fuse, at once, each in its own process; results are the same "
+            "with any number.  "
             "[default: as many as cores and memory take, where that pays]",
+        ),
+        click.option(
+            "--fuse",
+            type=click.IntRange(min=1),
+            metavar="N",
+            help="Train so many networks of a cluster on the same batches, in one session; kept with the run.",
         ),
         click.option(
             "--tensorboard",
