@@ -1,12 +1,12 @@
 """What a step costs where several networks share a batch, beside each on batches of its own.
 
-    python benchmarks/fusing.py [--pairs 15] [--networks 2 5 10] [--batch 32 128] [--only tiny MLP VGG-BN]
+    python benchmarks/fusing.py [--pairs 9] [--networks 2 5 10] [--batch 32 128] [--only tiny MLP VGG-BN]
                                 [--out benchmarks/results/fusing.md]
 
-Three ways to train k networks, all on one thread: apart, a burst of steps of one after the other's, each with a feed of
-its own, as runs train without --fuse; one feed, whose batch k sessions take one after the other; fused, one feed and one
-session for all, as with --fuse k. A step counts with its batch. The three take turns, in an order that moves on; ratios
-are medians of the rounds' own, the time apart over the time in question, so that more is better for sharing.
+Three ways to train k networks, all on one thread: apart, a burst of steps of one after that of the other, each with a
+feed of its own, as runs train without --fuse; one feed, whose batch k sessions take one after the other; fused, one
+feed and one session for all, as with --fuse k. A step counts with its batch. The three take turns, in an order that
+moves on; ratios are medians of the rounds' own, the time apart over the time in question: more is better for sharing.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from mnx.train.settings import StepSettings
 
 SETTINGS = StepSettings(momentum=0.9, nesterov=True, weight_decay=5e-4, clip_norm=1.0)
 LR, EXAMPLES, CLASSES = 0.01, 8000, 10
-BURST_SECONDS = 0.08
+BURST_SECONDS = 0.04
 """Of the processor, for each network and way in a round."""
 
 DIGITS, FASHION = (1, 8, 8), (1, 28, 28)
@@ -158,7 +158,7 @@ def page(rows: Sequence[Sequence[str]], pairs: int) -> str:
 def main() -> None:
     """Read the command line, measure, print and write the page."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--pairs", type=int, default=15)
+    parser.add_argument("--pairs", type=int, default=9)
     parser.add_argument("--networks", type=int, nargs="+", default=[2, 5, 10])
     parser.add_argument("--batch", type=int, nargs="+", default=[32, 128])
     parser.add_argument("--only", nargs="+", choices=list(NETWORKS), default=list(NETWORKS))
