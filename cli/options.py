@@ -166,7 +166,10 @@ def training_options(function: F) -> F:
             "--fuse",
             type=click.IntRange(min=1),
             metavar="N",
-            help="Train so many networks of a cluster on the same batches, in one session; kept with the run.",
+            help="Train so many networks of a cluster on the same batches, in one session; they end with other weights "
+            "than apart, so that the number is kept with the run. On one thread steps of small perceptrons are 1.4 to "
+            "4 times faster by it, of larger ones on augmented images 1.1 to 1.4 times, those of convolutions hardly.  "
+            "[default: 1]",
         ),
         click.option(
             "--tensorboard",
