@@ -49,7 +49,8 @@ from mnx.graphs.zoo.vgg import parse_blocks, vgg
 from mnx.metrics import softmax
 from mnx.session import FORWARD_AND_BACKWARD, job_seed
 from mnx.train.engines import engine
-from mnx.train.loop import Job, Trained, train
+from mnx.train.loop import Trained, train
+from mnx.train.network import Job
 from mnx.train.recipe import Recipe
 
 BLOCKS = {

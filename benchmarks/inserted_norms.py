@@ -40,7 +40,8 @@ from mnx.graphs.zoo.vgg import parse_blocks, vgg
 from mnx.metrics import validation_score
 from mnx.session import job_seed
 from mnx.train.engines import engine
-from mnx.train.loop import Job, train
+from mnx.train.loop import train
+from mnx.train.network import Job
 from mnx.train.recipe import Recipe
 
 NETWORKS: Mapping[str, Mapping[int, str]] = {

@@ -37,7 +37,8 @@ from mnx.graphs.zoo.resnet import resnet
 from mnx.graphs.zoo.vgg import parse_blocks, vgg
 from mnx.session import job_seed
 from mnx.train.engines import engine
-from mnx.train.loop import Job, train
+from mnx.train.loop import train
+from mnx.train.network import Job
 from mnx.train.recipe import Recipe
 
 SHAPES: Mapping[str, Shape] = {"fashion": (1, 28, 28), "cifar": (3, 32, 32)}

@@ -185,13 +185,14 @@ def profile(name: str, batch: int) -> str:
 
     sessions._options = profiled
     engine = Engine(NETWORKS[name][0](), SETTINGS, threads=1)
+    steps = engine.together([])
     sessions._options = options
     random = np.random.default_rng(0)
     x = random.standard_normal((batch, *engine.model().inputs[0].shape), np.float32)
     y = random.integers(0, 10, batch)
     for _ in range(10):
         engine.step(x, y, LR)
-    path = Path(engine._trainer.end_profiling())
+    path = Path(steps._session.end_profiling())
     taken: Counter[str] = Counter()
     for event in json.loads(path.read_text()):
         if event.get("cat") == "Node" and event["name"].endswith("kernel_time"):

@@ -87,7 +87,7 @@ def data_options(function: F) -> F:
 
 
 def training_options(function: F) -> F:
-    """--recipe, --set, --epochs, --seconds, --flops, --fresh-momentum, --device, --threads, --jobs, --tensorboard.
+    """--recipe, --set, --epochs, --seconds, --flops, --fresh-momentum, --device, --threads, --jobs, --fuse and on.
 
     What concerns the recipe reaches the command as `recipe`, keys and texts, and `source`, a name or a file.
     """
@@ -158,8 +158,18 @@ def training_options(function: F) -> F:
             "--jobs",
             type=click.IntRange(min=1),
             metavar="N",
-            help="Train so many networks at once, each in its own process; results are the same with any number.  "
+            help="Train so many networks, or groups of --fuse, at once, each in its own process; results are the same "
+            "with any number.  "
             "[default: as many as cores and memory take, where that pays]",
+        ),
+        click.option(
+            "--fuse",
+            type=click.IntRange(min=1),
+            metavar="N",
+            help="Train so many networks of a cluster on the same batches, in one session; they end with other weights "
+            "than apart, so that the number is kept with the run. On one thread steps of small perceptrons are 1.4 to "
+            "4 times faster by it, of larger ones on augmented images 1.1 to 1.4 times, those of convolutions hardly.  "
+            "[default: 1]",
         ),
         click.option(
             "--tensorboard",

@@ -60,6 +60,7 @@ def command(
     device: str,
     threads: int | None,
     jobs: int | None,
+    fuse: int | None,
     curves: bool,
     run: Path,
     force: bool,
@@ -99,6 +100,7 @@ def command(
             curves,
             source,
             norm,
+            fuse,
         )
         document = run_all(session, compare, how)
     originals = folder.originals("members", networks(session.plan, "members"))

@@ -37,6 +37,7 @@ def command(
     device: str,
     threads: int | None,
     jobs: int | None,
+    fuse: int | None,
     curves: bool,
     run: Path,
     force: bool,
@@ -54,7 +55,9 @@ def command(
     """
     folder = RunFolder(run)
     with progress(quiet) as events:
-        session = open_training(folder, events, data, train_limit, recipe, device, threads, force, jobs, curves, source)
+        session = open_training(
+            folder, events, data, train_limit, recipe, device, threads, force, jobs, curves, source, fuse
+        )
         stage, trained = train_next(session)
     following = next_step(folder)
     found = {name: folder.training(stage, name) for name in networks(session.plan, stage)}

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Sequence
 from math import prod
 from pathlib import Path
 from typing import Final
@@ -64,15 +65,17 @@ def jobs_at_once(networks: int, threads: int, bytes_each: float, steps: int, wor
     return jobs if saved > START_SECONDS else 1
 
 
-def process_bytes(model: Model, batch: int, data_bytes: int) -> float:
-    """About the memory of a process that trains a network: both sets of its state, gradients, activations twice, data.
+def process_bytes(models: Sequence[Model], batch: int, data_bytes: int) -> float:
+    """About the memory of a process that trains these networks: both sets of state, gradients, activations twice, data.
 
     Raises:
         GraphError: a shape of the model is not known.
     """
-    weights = sum(array.nbytes for array in model.weights.values())
-    values = shapes(model, batch)
-    activations = sum(4 * prod(map(int, values[name])) for node in model.nodes for name in node.outputs if name)
+    weights = sum(array.nbytes for model in models for array in model.weights.values())
+    activations = 0
+    for model in models:
+        values = shapes(model, batch)
+        activations += sum(4 * prod(map(int, values[name])) for node in model.nodes for name in node.outputs if name)
     return PROCESS_BYTES + 6 * weights + 2 * activations + 1.5 * data_bytes
 
 

@@ -20,7 +20,7 @@ from mnx.methods.mothernets import hatch_members, train_members, train_mothers
 from mnx.metrics import HEADLINES
 from mnx.plan import Plan
 from mnx.planning import keep, propose
-from mnx.session import Session, chosen_recipe, keep_settings, networks, open_session, settings
+from mnx.session import Session, chosen_fuse, chosen_recipe, keep_settings, networks, open_session, settings
 from mnx.train.lint import require_differentiable
 from mnx.train.onnxruntime_sessions import require_device
 from mnx.workspace import RunFolder, file_hash
@@ -68,6 +68,7 @@ def begin(
     curves: bool = False,
     source: str | None = None,
     norm: str | None = None,
+    fuse: int | None = None,
 ) -> Session:
     """Open a whole run, new or standing. Everything that can be refused is refused before anything is written.
 
@@ -90,6 +91,7 @@ def begin(
         curves: whether to write curves for TensorBoard.
         source: a recipe's name or file, whose keys `recipe` is set on top of.
         norm: whether folded normalisation is put back, see `propose`.
+        fuse: how many networks of a cluster train together; None for as many as before, or 1.
 
     Raises:
         GraphError: a member cannot be read.
@@ -100,8 +102,9 @@ def begin(
     drop = proposal.standing and _may_drop_momentum(run, proposal.plan)
     chosen = chosen_recipe(settings(run) if proposal.standing else {}, recipe or {}, drop, source)
     planned = None if proposal.standing else proposal.plan
+    fused = chosen_fuse(settings(run) if proposal.standing else {}, fuse, _may_regroup(run, proposal.plan))
     session = open_session(
-        run, events, data, train_limit, chosen, device, threads, plan=planned, jobs=jobs, curves=curves
+        run, events, data, train_limit, chosen, device, threads, plan=planned, jobs=jobs, curves=curves, fuse=fused
     )
     if not (proposal.standing and _finished(run, proposal.plan, compare)):
         _ready(session)
@@ -126,6 +129,7 @@ def open_training(
     jobs: int | None = 1,
     curves: bool = False,
     source: str | None = None,
+    fuse: int | None = None,
 ) -> Session:
     """Open a planned run for training; see `begin`. `force` forgets what the next stage to train has trained.
 
@@ -138,8 +142,9 @@ def open_training(
         {} if afresh else settings(run), recipe or {}, force or _may_drop_momentum(run, plan), source
     )
     given = plan if afresh else None
+    fused = chosen_fuse({} if afresh else settings(run), fuse, force or _may_regroup(run, plan))
     session = open_session(
-        run, events, data, train_limit, chosen, device, threads, plan=given, jobs=jobs, curves=curves
+        run, events, data, train_limit, chosen, device, threads, plan=given, jobs=jobs, curves=curves, fuse=fused
     )
     _ready(session)
     if force:
@@ -295,6 +300,11 @@ def _may_drop_momentum(run: RunFolder, plan: Plan) -> bool:
     """Whether members may still begin without momentum: the mothers are trained, and no member is in training."""
     begun = any(run.begun("members", name) for name in networks(plan, "members"))
     return not begun and not _untrained(run, plan, "mothers")
+
+
+def _may_regroup(run: RunFolder, plan: Plan) -> bool:
+    """Whether other networks may still train together: none is in training but mothers, who train alone."""
+    return not any(run.begun(stage, name) for stage in ("members", *COMPARISONS) for name in networks(plan, stage))
 
 
 def _mothers(run: RunFolder, plan: Plan) -> set[str]:

@@ -20,10 +20,13 @@ from mnx.graphs.errors import NotPreserved
 from mnx.graphs.model import Model
 from mnx.graphs.norms.restore import alike, folded, put_in
 from mnx.graphs.probes import RANDOM, Probe, batches_of, made_of
+from mnx.groups import Group, groups
 from mnx.jobs import cores, threads_each
 from mnx.plan import Plan
+from mnx.train.engine import EngineMaker
 from mnx.train.engines import engine
-from mnx.train.loop import EngineMaker, Job, Trained, train
+from mnx.train.loop import Trained, train_together
+from mnx.train.network import Job
 from mnx.train.recipe import STAGES, Recipe, in_words
 from mnx.train.recipe_files import from_document
 from mnx.train.recipe_files import recipe as read_recipe
@@ -50,6 +53,7 @@ class Session:
         engine_name: what trains.
         jobs: how many networks are trained at once; None for as many as fit, see `mnx.jobs`.
         curves: whether curves are written for TensorBoard.
+        fuse: how many networks of a cluster train together, on the same batches.
     """
 
     run: RunFolder
@@ -64,6 +68,7 @@ class Session:
     engine_name: str = "ort"
     jobs: int | None = 1
     curves: bool = False
+    fuse: int = 1
 
     def make(self, stage: str) -> EngineMaker:
         """What makes the engines of a stage."""
@@ -93,6 +98,7 @@ def open_session(
     plan: Plan | None = None,
     jobs: int | None = 1,
     curves: bool = False,
+    fuse: int | None = None,
 ) -> Session:
     """Read a run's plan and its data; data, limit and recipe not given are those that the run was trained with before.
 
@@ -108,6 +114,7 @@ def open_session(
         plan: one that is yet to be written, in place of the folder's plan and settings.
         jobs: how many networks are trained at once; None for as many as fit.
         curves: whether to write curves for TensorBoard.
+        fuse: see `chosen_fuse`; None for that of the run.
 
     Raises:
         MnxError: there is no plan, the data do not fit it, or are others than the run was trained with.
@@ -123,12 +130,13 @@ def open_session(
             f"{_data_text(spec, limit)} is other data ({loaded.fingerprint}): choose a new folder with -o"
         )
     recipe = recipe or chosen_recipe(known, {})
-    events, each = events.to(run.events_file), threads_of(plan, known, threads)
-    return Session(run, plan, loaded, recipe, events, device, each, spec, limit, engine_name, jobs, curves)
+    fuse = fuse or chosen_fuse(known, None)
+    events, each = events.to(run.events_file), threads_of(plan, known, threads, fuse)
+    return Session(run, plan, loaded, recipe, events, device, each, spec, limit, engine_name, jobs, curves, fuse)
 
 
-def threads_of(plan: Plan, known: Mapping[str, Any], given: int | None = None) -> dict[str, int]:
-    """Threads of each network, by stage: those given, or those of the run's `settings`, or as many as keep cores busy.
+def threads_of(plan: Plan, known: Mapping[str, Any], given: int | None = None, fuse: int = 1) -> dict[str, int]:
+    """Threads of each group, by stage: those given, or those of the run's `settings`, or as many as keep cores busy.
 
     Raises:
         MnxError: more are given than make sense on this machine.
@@ -136,7 +144,7 @@ def threads_of(plan: Plan, known: Mapping[str, Any], given: int | None = None) -
     if given is not None and not 1 <= given <= 8 * cores():
         raise MnxError(f"threads = {given}: give 1 to {8 * cores()} on this machine, or none for all cores")
     kept = known.get("threads", {})
-    return {stage: given or kept.get(stage) or threads_each(len(networks(plan, stage))) for stage in STAGES}
+    return {stage: given or kept.get(stage) or threads_each(len(groups(plan, stage, fuse))) for stage in STAGES}
 
 
 def _told(spec: str, plan: Plan, limit: int | None, events: Events) -> Dataset:
@@ -184,16 +192,36 @@ def chosen_recipe(
     return kept
 
 
+def chosen_fuse(known: Mapping[str, Any], given: int | None, free: bool = False) -> int:
+    """How many networks of a cluster train together: what is given, or 1; once members train, as they were begun.
+
+    Args:
+        known: the run's `settings`.
+        given: what is asked for now; None for what the run is trained with.
+        free: whether another number may still be given, because nobody is in training whom it concerns.
+
+    Raises:
+        MnxError: the run is trained with another number.
+    """
+    kept = int(known.get("fuse", 1))
+    if known and not free and given not in (None, kept):
+        raise MnxError(
+            f"this run is trained with --fuse {kept}, not {given}, and networks on other batches end with other "
+            "weights: leave --fuse out, choose a new folder with -o, or train this stage again with --force"
+        )
+    return given or kept
+
+
 def settings(run: RunFolder) -> dict[str, Any]:
     """What a run was trained with; empty before its first training."""
     return run.read_json(run.settings_file) if run.settings_file.exists() else {}
 
 
 def keep_settings(session: Session) -> None:
-    """Write down data, recipe and threads of a run at its first training, and the scalings that users of models need.
+    """Write down a run's data, recipe, threads and fuse at its first training, and the scalings that users of it need.
 
-    Later only `carry` may change, before the first member is trained (see `chosen_recipe`), and threads (see
-    `keep_threads`).
+    Later only `carry` may change, before the first member is trained (see `chosen_recipe`), and threads and fuse (see
+    `keep_grouping`).
     """
     known = settings(session.run)
     if known and known["recipe"].get("carry", True) != session.recipe.carry:
@@ -208,15 +236,16 @@ def keep_settings(session: Session) -> None:
             "scalings": [scaling.to_json() for scaling in session.dataset.scalings],
             "recipe": session.recipe.to_json(),
             "threads": dict(session.threads),
+            "fuse": session.fuse,
         }
         session.run.write_json(session.run.settings_file, document)
 
 
-def keep_threads(session: Session) -> None:
-    """Write down the threads that a run goes on with, where they are not those that it was trained with before."""
-    known = settings(session.run)
-    if known and known.get("threads") != session.threads:
-        session.run.write_json(session.run.settings_file, {**known, "threads": dict(session.threads)})
+def keep_grouping(session: Session) -> None:
+    """Write down threads and fuse that a run goes on with, where they are not those that it was trained with before."""
+    known, now = settings(session.run), {"threads": dict(session.threads), "fuse": session.fuse}
+    if known and known != {**known, **now}:
+        session.run.write_json(session.run.settings_file, {**known, **now})
 
 
 def _lasting(spec: str | None) -> str | None:
@@ -230,33 +259,45 @@ def _data_text(spec: str | None, limit: int | None) -> str:
     return f"{spec} with --train-limit {limit}" if limit is not None else f"{spec}"
 
 
-def train_network(session: Session, stage: str, name: str, multiply_adds: int) -> bool:
-    """Train one network of the run, unless it is trained already. Returns whether there was anything to do."""
-    run = session.run
-    if run.training(stage, name) is not None:
-        return False
-    model = onnx_file.read(run.start_file(stage, name)).replace(name=name)
-    seed = job_seed(session.plan.seed, stage, name)
-    recipe, step_cost = session.recipe.of(stage), FORWARD_AND_BACKWARD * multiply_adds
+def train_group(session: Session, stage: str, group: Group, costs: Mapping[str, int]) -> None:
+    """Train those networks of a group of the run that are not trained yet, on the same batches.
+
+    Args:
+        session: the call.
+        stage: of the networks.
+        group: all that belong to it, trained or not; see `groups`.
+        costs: network -> multiply-adds of a forward pass.
+    """
+    recipe, names = session.recipe.of(stage), networks(session.plan, stage)
+    jobs = [_job(session, stage, name, costs[name]) for name in group if session.run.training(stage, name) is None]
+    for job in jobs:
+        number = names.index(job.network) + 1
+        place = {"limit": recipe.epochs, "number": number, "total": len(names)}
+        session.events.record("start", stage=stage, network=job.network, **place)
+    if jobs:
+        seed = job_seed(session.plan.seed, stage, "+".join(group))
+        ended = train_together(jobs, seed, session.dataset, recipe, session.make(stage), session.events)
+        for job, trained in ended:
+            _keep(session, job, trained)
+
+
+def _job(session: Session, stage: str, name: str, multiply_adds: int) -> Job:
+    """What is asked of one network."""
+    run, recipe, start = session.run, session.recipe.of(stage), session.run.start_file(stage, name)
+    model, seed = onnx_file.read(start).replace(name=name), job_seed(session.plan.seed, stage, name)
     carried = stage == "members" and recipe.carry and recipe.optimiser == "sgd"
-    momentum = run.momentum(stage, name, file_hash(run.start_file(stage, name))) if carried else {}
-    job = Job(stage, name, model, run.folder(stage, name), seed, step_cost, momentum)
-    names = networks(session.plan, stage)
-    session.events.record(
-        "start",
-        stage=stage,
-        network=name,
-        limit=recipe.epochs,
-        number=names.index(name) + 1,
-        total=len(names),
-    )
-    trained = train(job, session.dataset, recipe, session.make(stage), session.events)
-    if not recipe.snapshots:
+    momentum = run.momentum(stage, name, file_hash(start)) if carried else {}
+    return Job(stage, name, model, run.folder(stage, name), seed, FORWARD_AND_BACKWARD * multiply_adds, momentum)
+
+
+def _keep(session: Session, job: Job, trained: Trained) -> None:
+    """Write a trained network, in its user's architecture, and say so."""
+    stage, name, cost = job.stage, job.network, job.step_cost * trained.samples
+    if not session.recipe.of(stage).snapshots:
         trained = replace(trained, snapshots=())
-    cost = step_cost * trained.samples
     if stage != "mothers" and put_in(trained.model):
         trained = _folded(session, stage, name, trained)
-    problem = run.save_training(stage, name, trained, cost)
+    problem = session.run.save_training(stage, name, trained, cost)
     session.events.record(
         "trained",
         stage=stage,
@@ -268,7 +309,6 @@ def train_network(session: Session, stage: str, name: str, multiply_adds: int) -
     )
     if problem:
         session.events.record("left in float32", stage=stage, network=name, reason=problem)
-    return True
 
 
 def _folded(session: Session, stage: str, name: str, trained: Trained) -> Trained:

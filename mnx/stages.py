@@ -12,9 +12,10 @@ from mnx.curves import Curves
 from mnx.errors import MnxError
 from mnx.graphs import onnx_file
 from mnx.graphs.errors import GraphError
+from mnx.groups import Group, cost_of, groups, named
 from mnx.heartbeat import Heartbeat
 from mnx.jobs import jobs_at_once, process_bytes
-from mnx.session import FORWARD_AND_BACKWARD, Session, keep_threads, train_network
+from mnx.session import FORWARD_AND_BACKWARD, Session, keep_grouping, train_group
 from mnx.workers import Failure, train_at_once
 
 
@@ -37,8 +38,9 @@ def train_stage(session: Session, stage: str, costs: Mapping[str, int]) -> list[
     waiting = {name: cost for name, cost in costs.items() if run.training(stage, name) is None}
     if not waiting:
         return []
-    keep_threads(session)
-    at_once = _jobs(session, stage, waiting)
+    keep_grouping(session)
+    together = [group for group in groups(session.plan, stage, session.fuse) if waiting.keys() & set(group)]
+    at_once = _jobs(session, stage, together, waiting)
     listeners: list[Heartbeat | Curves] = [Heartbeat(run.heartbeat_file)]
     listeners += [Curves(run, {stage: list(costs)})] if session.curves else []
     heard = replace(session, events=session.events.beside(*listeners))
@@ -50,9 +52,10 @@ def train_stage(session: Session, stage: str, costs: Mapping[str, int]) -> list[
         limit=session.recipe.of(stage).epochs,
         jobs=at_once,
         threads=session.threads[stage],
+        fuse=session.fuse,
     )
     try:
-        failed = (train_at_once if at_once > 1 else _in_turn)(heard, stage, waiting, at_once)
+        failed = (train_at_once if at_once > 1 else _in_turn)(heard, stage, together, waiting, at_once)
     except KeyboardInterrupt:
         with suppress(OSError):
             session.events.record("stopped", stage=stage, reason="interrupted")
@@ -65,38 +68,43 @@ def train_stage(session: Session, stage: str, costs: Mapping[str, int]) -> list[
     return list(waiting)
 
 
-def _jobs(session: Session, stage: str, waiting: Mapping[str, int]) -> int:
-    """How many networks are trained at once: as many as were asked for, or as pay."""
+def _jobs(session: Session, stage: str, together: Sequence[Group], waiting: Mapping[str, int]) -> int:
+    """How many groups are trained at once: as many as were asked for, or as pay."""
     asked = session.jobs
-    if session.spec is None or len(waiting) == 1 or asked == 1:
+    if session.spec is None or len(together) == 1 or asked == 1:
         return 1
     if asked is not None:
-        return min(asked, len(waiting))
+        return min(asked, len(together))
     recipe, examples, threads = session.recipe.of(stage), len(session.dataset.train), session.threads[stage]
-    largest = onnx_file.read(session.run.start_file(stage, max(waiting, key=waiting.__getitem__)))
-    steps = len(waiting) * recipe.epochs * -(-examples // recipe.batch)
+    largest = max(together, key=lambda group: cost_of(group, waiting))
+    models = [onnx_file.read(session.run.start_file(stage, name)) for name in largest if name in waiting]
+    steps = len(together) * recipe.epochs * -(-examples // recipe.batch)
     work = FORWARD_AND_BACKWARD * sum(waiting.values()) * recipe.epochs * examples
     parts = (session.dataset.train, session.dataset.validation, session.dataset.test)
     arrays = [array for part in parts for array in part.raw if not isinstance(array, np.memmap)]
-    each = process_bytes(largest, recipe.batch, sum(array.nbytes for array in arrays))
-    return jobs_at_once(len(waiting), threads, each, steps, work, session.device)
+    each = process_bytes(models, recipe.batch, sum(array.nbytes for array in arrays))
+    return jobs_at_once(len(together), threads, each, steps, work, session.device)
 
 
-def _in_turn(session: Session, stage: str, waiting: Mapping[str, int], jobs: int = 1) -> dict[str, Failure]:
-    """Train networks in this process, up to the first that fails; see `train_at_once`."""
-    for name, cost in waiting.items():
+def _in_turn(
+    session: Session, stage: str, together: Sequence[Group], waiting: Mapping[str, int], jobs: int = 1
+) -> dict[str, Failure]:
+    """Train groups in this process, up to the first that fails; see `train_at_once`."""
+    for group in together:
         try:
-            train_network(session, stage, name, cost)
+            train_group(session, stage, group, waiting)
         except (MnxError, GraphError, OSError, MemoryError) as error:
+            failed = named(group, error)
             with suppress(OSError):  # the disk may be full
-                session.events.record("failed", stage=stage, network=name, reason=str(error), finishing=[])
-            return {name: error}
+                for name in failed:
+                    session.events.record("failed", stage=stage, network=name, reason=str(error), finishing=[])
+            return dict.fromkeys(failed, error)
     return {}
 
 
 def _refuse(stage: str, failed: Mapping[str, Failure]) -> None:
     """Raise what networks failed of: the system's errors as they are, since they are everybody's."""
-    errors: Sequence[Failure] = list(failed.values())
+    errors: Sequence[Failure] = list({id(error): error for error in failed.values()}.values())
     for error in errors:
         if isinstance(error, OSError | MemoryError):
             raise error

@@ -1,7 +1,7 @@
-"""The networks of a stage, trained one after the other or several at once, each in a process of its own.
+"""The networks of a stage, trained one group after the other or several at once, each in a process of its own.
 
-Processes are spawned, not forked: ONNX Runtime has threads. The parent hands out networks, the largest first, and alone
-writes the records of the run; a worker writes nothing but the files of its network. A worker whose parent is gone ends
+Processes are spawned, not forked: ONNX Runtime has threads. The parent hands out groups, the largest first, and alone
+writes the records of the run; a worker writes nothing but the files of its networks. A worker whose parent is gone ends
 at once; one that the parent stops ends between two steps, or between two epochs.
 """
 
@@ -24,7 +24,8 @@ from typing import Any, Final, TypeAlias
 from mnx.errors import MnxError
 from mnx.events import Event, Events
 from mnx.graphs.errors import GraphError
-from mnx.session import Session, open_session, train_network
+from mnx.groups import Group, cost_of, named
+from mnx.session import Session, open_session, train_group
 
 TICK_SECONDS: Final = 0.1
 """Between two steps of a network that its process tells of."""
@@ -45,11 +46,11 @@ class Stopped(Exception):
 
 @dataclass(eq=False)
 class Worker:
-    """A process, the line to it, the network that it trains, and whether that has made a step."""
+    """A process, the line to it, the group that it trains, and whether that has made a step."""
 
     process: BaseProcess
     line: Connection
-    network: str | None = None
+    group: Group = ()
     stepped: bool = False
 
     def say(self, *message: object) -> None:
@@ -58,19 +59,22 @@ class Worker:
             self.line.send(message)
 
 
-def train_at_once(session: Session, stage: str, waiting: Mapping[str, int], jobs: int) -> dict[str, Failure]:
-    """Train networks in processes; where one fails, the others finish their epoch and no new one is begun.
+def train_at_once(
+    session: Session, stage: str, together: Sequence[Group], waiting: Mapping[str, int], jobs: int
+) -> dict[str, Failure]:
+    """Train groups of networks in processes; where one fails, the others finish their epoch and no new one is begun.
 
     Args:
         session: the call; its data must have a name or path that each process can read them from.
         stage: of the networks.
-        waiting: network -> multiply-adds of a forward pass.
+        together: the groups.
+        waiting: multiply-adds of a forward pass of those of their networks that are not trained yet.
         jobs: how many processes.
 
     Returns:
         The networks that failed, and why.
     """
-    left = sorted(waiting, key=waiting.__getitem__)
+    left = sorted(together, key=lambda group: cost_of(group, waiting))
     failed: dict[str, Failure] = {}
     workers: list[Worker] = []
     try:
@@ -80,20 +84,20 @@ def train_at_once(session: Session, stage: str, waiting: Mapping[str, int], jobs
                 message = _heard(worker)
                 match message:
                     case ("event", event):
-                        worker.stepped = event["event"] != "trained" and (worker.stepped or event["event"] == "step")
+                        worker.stepped |= event["event"] == "step"
                         session.events.relay(event)
                     case ("ready",) if left and not failed:
-                        worker.network = left.pop()
-                        worker.say("train", worker.network, waiting[worker.network])
+                        worker.group, worker.stepped = left.pop(), False
+                        worker.say("train", worker.group, dict(waiting))
                     case ("ready",):
-                        worker.network = None
+                        worker.group, worker.stepped = (), False
                         worker.say("leave")
                     case ("failed", error) | ("gone", error):
-                        network = worker.network or next(reversed(left), None)
+                        group = worker.group or next(reversed(left), ())
                         workers = [each for each in workers if each is not worker]
-                        if error is not None and network is not None:
-                            failed[network] = error
-                            _finish(session.events, stage, network, error, workers)
+                        if error is not None and group:
+                            failed |= dict.fromkeys(named(group, error), error)
+                            _finish(session.events, stage, named(group, error), error, workers)
                         _close([worker])
     except BaseException:
         _halt(session.events, workers)
@@ -103,13 +107,14 @@ def train_at_once(session: Session, stage: str, waiting: Mapping[str, int], jobs
     return failed
 
 
-def _finish(events: Events, stage: str, network: str, error: Failure, others: Sequence[Worker]) -> None:
+def _finish(events: Events, stage: str, failed: Group, error: Failure, others: Sequence[Worker]) -> None:
     """Tell of a failure; the other processes finish the epoch that they are in."""
     for other in others:
         other.say("stop", EPOCH)
-    finishing = [other.network for other in others if other.network]
+    finishing = [name for other in others for name in other.group]
     with suppress(OSError):  # the disk may be full
-        events.record("failed", stage=stage, network=network, reason=str(error), finishing=finishing)
+        for name in failed:
+            events.record("failed", stage=stage, network=name, reason=str(error), finishing=finishing)
 
 
 def _started(session: Session, stage: str, count: int) -> Iterator[Worker]:
@@ -207,8 +212,8 @@ def work(line: Connection, order: Session, stage: str) -> None:
         while True:
             line.send(("ready",))
             match orders.get():
-                case ("train", name, multiply_adds):
-                    train_network(session, stage, name, multiply_adds)
+                case ("train", group, costs):
+                    train_group(session, stage, group, costs)
                 case _:
                     return
     except Stopped:
@@ -241,15 +246,15 @@ def _opened(order: Session, events: Events) -> Session:
 
 def _teller(line: Connection, stops: Sequence[str]) -> Events:
     """Events that tell the parent, and stop the training where it wants that."""
-    told = 0.0
+    told: dict[str, float] = {}
 
     def tell(event: Event) -> None:
-        nonlocal told
         if NOW in stops or (stops and event.get("step") == 1):
             raise Stopped
-        now = time.monotonic()
-        if event["event"] != "step" or now - told >= TICK_SECONDS:
-            told = now if event["event"] == "step" else told
+        now, network = time.monotonic(), event.get("network", "")
+        if event["event"] != "step" or now - told.get(network, 0.0) >= TICK_SECONDS:
+            if event["event"] == "step":
+                told[network] = now
             line.send(("event", dict(event)))
 
     return Events(listeners=[tell])

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from mnx.errors import MnxError
 from mnx.graphs.model import Model
 from mnx.train import ort
-from mnx.train.loop import Engine
+from mnx.train.engine import Engine
 from mnx.train.settings import StepSettings
 
 ENGINES: Mapping[str, Callable[[Model, StepSettings, str, int | None, int], Engine]] = {"ort": ort.Engine}

@@ -1,90 +1,39 @@
-"""Train one network: epochs of steps, validation, a checkpoint an epoch, the stopping rule. Read it top to bottom."""
+"""Train networks: epochs of steps, validation, a checkpoint an epoch, the stopping rule. Read it top to bottom.
+
+Networks that train together see the same batches. Each computes what it would alone, whoever else is there: order and
+draws depend on the seed of all and the number of the epoch, and those that are behind, because they were killed or
+diverged, train apart until they are level.
+"""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from hashlib import sha256
-from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
 from mnx.data.batches import batches
 from mnx.data.dataset import Dataset
-from mnx.data.rows import Raw
-from mnx.data.scaling import Scaling
-from mnx.errors import MnxError
 from mnx.events import Events
-from mnx.graphs.model import Array, Model, model_hash
+from mnx.graphs.model import Array, Model
 from mnx.graphs.parameters import parameters
-from mnx.graphs.run import Batch
 from mnx.metrics import mean_square, training_score, validation_score
-from mnx.train import checkpoint
 from mnx.train.augment import Augmentation
-from mnx.train.course import Course, Epoch
+from mnx.train.course import Epoch
+from mnx.train.engine import Engine, EngineMaker, Steps
 from mnx.train.feed import Fed, Feed
 from mnx.train.feed_graph import is_image
 from mnx.train.losses import TASKS
+from mnx.train.network import Job, Network
 from mnx.train.recipe import Recipe
 from mnx.train.schedule import Phase, cycle_ends, next_phase
-from mnx.train.settings import MOMENTUM, WEIGHT, Diverged, StepSettings
+from mnx.train.settings import MOMENTUM, WEIGHT, Diverged, Outcome, StepSettings
 
 STATISTICS_STEPS = 100
 """Batches that the statistics of averaged weights are taken from: more than a moving average of 0.9 remembers."""
-
-
-class Engine(Protocol):
-    """What runs training steps; one file in this folder per engine."""
-
-    def feed(self, raw: Sequence[Raw], scalings: Sequence[Scaling], augmentation: Augmentation) -> Feed:
-        """What makes batches of raw examples on the engine's device."""
-
-    def step(
-        self, x: Batch | Fed, y: Array, lr: float, teacher: Array | None = None, mix: tuple[Array, float] | None = None
-    ) -> tuple[float, float]:
-        """One step: (mean loss, sum of scores)."""
-
-    def evaluate(self, x: Batch, batch: int = 256) -> Array:
-        """Outputs in eval mode."""
-
-    def state(self) -> dict[str, Array]:
-        """All that training changes."""
-
-    def load_state(self, state: Mapping[str, Array]) -> None:
-        """Go on from a state."""
-
-    def model(self) -> Model:
-        """The model with its current weights."""
-
-
-EngineMaker = Callable[[Model, StepSettings, int], Engine]
-"""(model, settings, seed) -> engine."""
-
-
-@dataclass(frozen=True)
-class Job:
-    """One network to train.
-
-    Attributes:
-        stage: mothers, members or independent.
-        network: its name in the stage.
-        model: where it starts.
-        folder: where its checkpoint stands while it trains.
-        seed: of the order of examples, of augmentation and of Dropout.
-        step_cost: multiply-adds of a training step, for each example.
-        momentum: what its optimiser begins with, by parameter; zeros of those not given.
-    """
-
-    stage: str
-    network: str
-    model: Model
-    folder: Path
-    seed: int
-    step_cost: int = 0
-    momentum: Mapping[str, Array] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -112,50 +61,49 @@ class Trained:
 
 
 def train(job: Job, data: Dataset, recipe: Recipe, make: EngineMaker, events: Events) -> Trained:
-    """Train a network to the end, from its checkpoint where it has one.
+    """Train a network by itself; see `train_together`."""
+    ((_, trained),) = train_together([job], job.seed, data, recipe, make, events)
+    return trained
 
-    Every epoch depends on (seed, number of the epoch) and the state before it alone: a run that was interrupted ends
-    with the same bits as one that was not. Where the loss is not finite, the network goes on from its last epoch at a
-    lower rate, as often as the recipe allows.
+
+def train_together(
+    jobs: Sequence[Job], seed: int, data: Dataset, recipe: Recipe, make: EngineMaker, events: Events
+) -> Iterator[tuple[Job, Trained]]:
+    """Train networks on the same batches to the end, from their checkpoints where they have some.
+
+    Every epoch of a network depends on (seeds, number of the epoch) and its state before it alone: a run that was
+    interrupted ends with the same bits as one that was not. Where the loss is not finite, the network goes on from its
+    last epoch at a lower rate, as often as the recipe allows. The time of an epoch is shared out evenly.
 
     Args:
-        job: the network.
-        data: what to train and validate it on.
-        recipe: of its stage, see `Recipe.of`. What it does to images is left out where no input is one.
-        make: what makes its engine.
+        jobs: the networks.
+        seed: of the order of examples, and of augmentation.
+        data: what to train and validate them on.
+        recipe: of their stage, see `Recipe.of`. What it does to images is left out where no input is one.
+        make: what makes their engines.
         events: told of every epoch.
 
+    Yields:
+        The networks as they end, whichever stops first.
+
     Raises:
-        MnxError: the checkpoint is of another model, recipe or data; the model has an op that cannot be trained; the
-            recipe does not fit the images.
-        Diverged: the loss is not finite; the checkpoint of the last good epoch stays.
+        MnxError: a checkpoint is of another model, recipe, data or seed; a model has an op that cannot be trained; the
+            recipe does not fit the images; the networks take other inputs.
+        Diverged: a loss is not finite; the checkpoint of the last good epoch stays, the others finish their epoch.
     """
-    training = _Training(job, data, recipe, make, events)
-    engine, course = training.begun()
-    with engine.feed(data.train.raw, data.train.scalings, training.augmentation) as feed:
-        while not (phase := training.phase(course)).done:
-            done = None
-            try:
-                done = training.epoch(engine, feed, course, phase)
-            except Diverged as error:
-                if course.retries >= recipe.retries:
-                    raise
-                rate, retries = course.rate * recipe.retry_rate, course.retries + 1
-                engine, course = training.begun()
-                course.rate, course.retries = rate, retries
-                events.record("diverged", stage=job.stage, network=job.network, reason=str(error), lr=recipe.lr * rate)
-            checkpoint.save(
-                training.path, {**engine.state(), **course.arrays()}, {**training.identity, **course.record()}
-            )
-            if done is not None:
-                told = {"stage": job.stage, "network": job.network, "epoch": course.epochs, "task": data.kind}
-                events.record("epoch", **told, **vars(done))
-        if recipe.average_cycles and course.snapshots:
-            training.average(engine, feed, course)
-    model, ends, samples = engine.model(), course.snapshots, course.epochs * training.examples
-    if ends and _digest(ends[-1]) == _digest(model.weights):
-        ends = ends[:-1]
-    return Trained(model, tuple(course.history), samples, momentum_of(engine.state()), tuple(ends))
+    training = _Training(seed, data, recipe, events)
+    settings = training.settings
+    networks = [Network(job, lambda model, own: make(model, settings, own), training.terms) for job in jobs]
+    with networks[0].engine.feed(data.train.raw, data.train.scalings, training.augmentation, seed) as feed:
+        while networks:
+            for network in [each for each in networks if training.phase(each).done]:
+                networks.remove(network)
+                if recipe.average_cycles and network.course.snapshots:
+                    training.average(network, feed)
+                yield network.job, training.trained(network)
+            fewest = min((each.course.epochs for each in networks), default=0)
+            if level := [each for each in networks if each.course.epochs == fewest]:
+                training.epoch(level, feed)
 
 
 def momentum_of(state: Mapping[str, Array]) -> dict[str, Array]:
@@ -163,31 +111,31 @@ def momentum_of(state: Mapping[str, Array]) -> dict[str, Array]:
     return {key.removeprefix(MOMENTUM): array for key, array in state.items() if key.startswith(MOMENTUM)}
 
 
-@dataclass(frozen=True)
-class _Training:
-    """What stays the same over all epochs of a training, and its parts."""
+@dataclass
+class _Pass:
+    """A network's way through one epoch: sums over the examples seen, the validation outputs, or why it failed."""
 
-    job: Job
-    data: Dataset
-    recipe: Recipe
-    make: EngineMaker
-    events: Events
+    network: Network
+    phase: Phase
+    losses: float = 0.0
+    score: float = 0.0
+    seen: int = 0
+    outputs: list[Array] = field(default_factory=list)
+    failed: Diverged | None = None
+
+
+class _Training:
+    """What stays the same over all epochs of networks that train together, and its parts."""
+
+    def __init__(self, seed: int, data: Dataset, recipe: Recipe, events: Events) -> None:
+        self.seed, self.data, self.recipe, self.events = seed, data, recipe, events
+        self._engines: list[Engine] = []
+        self._steps: Steps
 
     @property
-    def path(self) -> Path:
-        """The checkpoint."""
-        return self.job.folder / "checkpoint.npz"
-
-    @cached_property
-    def identity(self) -> dict[str, Any]:
-        """What a checkpoint must agree with."""
-        return {
-            "model": model_hash(self.job.model),
-            "recipe": self.recipe.to_json(),
-            "data": self.data.fingerprint,
-            "seed": self.job.seed,
-            "momentum": _digest(self.job.momentum),
-        }
+    def terms(self) -> dict[str, Any]:
+        """What checkpoints must agree with, beside their networks."""
+        return {"recipe": self.recipe.to_json(), "data": self.data.fingerprint, "seed": self.seed}
 
     @cached_property
     def settings(self) -> StepSettings:
@@ -208,65 +156,36 @@ class _Training:
         size = min(self.recipe.batch, len(self.data.train))
         return len(self.data.train) // size * size
 
-    def begun(self) -> tuple[Engine, Course]:
-        """An engine where the checkpoint left it, or at the start with the momentum that it is given."""
-        engine = self.make(self.job.model, self.settings, self.job.seed)
-        if self.path.exists():
-            state, record = checkpoint.load(self.path)
-            self._require_alike(record)
-            course = Course.of(record, state)
-            engine.load_state(state)
-            return engine, course
-        if self.job.momentum:
-            state = engine.state()
-            known = {MOMENTUM + name: array for name, array in self.job.momentum.items() if MOMENTUM + name in state}
-            engine.load_state({**state, **known})
-        return engine, Course()
-
-    def phase(self, course: Course) -> Phase:
+    def phase(self, network: Network) -> Phase:
         """What to do next."""
-        training = self.recipe.watch == "training"
-        watched = [epoch.train_score if training else epoch.validation_score for epoch in course.history]
-        return next_phase(self.recipe, watched, self._most(course))
+        training, history = self.recipe.watch == "training", network.course.history
+        watched = [epoch.train_score if training else epoch.validation_score for epoch in history]
+        return next_phase(self.recipe, watched, self._most(network))
 
-    def epoch(self, engine: Engine, feed: Feed, course: Course, phase: Phase) -> Epoch:
-        """Train through all examples, validate, and note it in the course."""
-        start, number, data = time.perf_counter(), course.epochs, self.data
+    def epoch(self, networks: Sequence[Network], feed: Feed) -> None:
+        """Train networks that are level through all examples, validate them, and write their checkpoints.
+
+        Raises:
+            Diverged: a network has no retry left.
+        """
+        start, number = time.perf_counter(), networks[0].course.epochs
+        passes, steps = [_Pass(network, self.phase(network)) for network in networks], self._together(networks)
         order = self._order(number)
-        losses, score, seen, spread = 0.0, 0.0, 0, mean_square(data.kind, data.train.y)
         for step, (x, y, mix) in enumerate(self._batches(feed, order, number)):
-            try:
-                loss, scored = engine.step(x, y, course.rate * phase.lr(step, len(order)), mix=mix)
-            except Diverged as error:
-                raise error.at(number + 1, step + 1, len(order)) from None
-            losses, score, seen = losses + loss * len(y), score + scored, seen + len(y)
-            self.events.tick(
-                "step",
-                stage=self.job.stage,
-                network=self.job.network,
-                epoch=number + 1,
-                step=step + 1,
-                steps=len(order),
-                loss=losses / seen,
-                task=data.kind,
-                accuracy=training_score(score / seen, spread),
-            )
-        outputs = np.concatenate([engine.evaluate(x) for x in data.validation.batches()])
-        if not np.isfinite(outputs).all():
-            what = f"after epoch {number + 1} its outputs for validation examples are not finite"
-            raise Diverged(self.job.model.name, what)
-        validation, validation_loss = validation_score(data.kind, outputs, data.validation.y)
-        if number + 1 in cycle_ends(self.recipe, self._most(course)):
-            course.snapshots.append(dict(engine.model().weights))
-        rate, seconds = course.rate * phase.first, time.perf_counter() - start
-        reached = training_score(score / seen, spread)
-        done = Epoch(losses / seen, reached, validation, validation_loss, rate, seconds)
-        course.history.append(done)
-        return done
+            lrs = [each.network.course.rate * each.phase.lr(step, len(order)) for each in passes]
+            for each, outcome in zip(passes, steps.step(x, y, lrs, mix=mix), strict=True):
+                self._note(each, outcome, len(y), step, len(order))
+            if all(each.failed for each in passes):
+                break
+        self._validate([each for each in passes if not each.failed])
+        seconds = (time.perf_counter() - start) / len(networks)
+        lost = [error for each in passes if (error := self._end(each, seconds))]
+        if lost:
+            raise lost[0]
 
-    def average(self, engine: Engine, feed: Feed, course: Course) -> None:
-        """Give an engine the mean of the snapshots' weights, and statistics of its own (Izmailov et al. 2018)."""
-        kinds = parameters(self.job.model)
+    def average(self, network: Network, feed: Feed) -> None:
+        """Give a network the mean of the snapshots' weights, and statistics of its own (Izmailov et al. 2018)."""
+        kinds, engine, course = parameters(network.job.model), network.engine, network.course
         mean = {
             WEIGHT + name: np.stack([each[name] for each in course.snapshots]).mean(axis=0, dtype=np.float64)
             for name in kinds
@@ -276,6 +195,84 @@ class _Training:
             order = self._order(course.epochs)[:STATISTICS_STEPS]
             for x, y, mix in self._batches(feed, order, course.epochs):
                 engine.step(x, y, 0.0, mix=mix)
+
+    def trained(self, network: Network) -> Trained:
+        """What a network that is done has become."""
+        course, model, ends = network.course, network.engine.model(), network.course.snapshots
+        if ends and all(np.array_equal(array, ends[-1][name]) for name, array in model.weights.items()):
+            ends = ends[:-1]
+        samples, momentum = course.epochs * self.examples, momentum_of(network.engine.state())
+        return Trained(model, tuple(course.history), samples, momentum, tuple(ends))
+
+    def _together(self, networks: Sequence[Network]) -> Steps:
+        """Steps of these networks; a session stands as long as nobody comes or goes."""
+        engines = [network.engine for network in networks]
+        if engines != self._engines:
+            self._engines, self._steps = engines, engines[0].together(engines[1:])
+        return self._steps
+
+    def _note(self, each: _Pass, outcome: Outcome, examples: int, step: int, steps: int) -> None:
+        """Add what a step gave to a pass, and tell of it."""
+        job, epoch, data = each.network.job, each.network.course.epochs + 1, self.data
+        if each.failed:
+            return
+        if isinstance(outcome, Diverged):
+            each.failed = outcome.at(epoch, step + 1, steps)
+            return
+        each.losses, each.score = each.losses + outcome[0] * examples, each.score + outcome[1]
+        each.seen += examples
+        self.events.tick(
+            "step",
+            stage=job.stage,
+            network=job.network,
+            epoch=epoch,
+            step=step + 1,
+            steps=steps,
+            loss=each.losses / each.seen,
+            task=data.kind,
+            accuracy=self._score(each),
+        )
+
+    def _validate(self, passes: Sequence[_Pass]) -> None:
+        """What networks say of the validation examples, of which each batch is made once."""
+        for x in self.data.validation.batches() if passes else ():
+            for each in passes:
+                each.outputs.append(each.network.engine.evaluate(x))
+        for each in passes:
+            if not all(np.isfinite(outputs).all() for outputs in each.outputs):
+                job, number = each.network.job, each.network.course.epochs + 1
+                what = f"after epoch {number} its outputs for validation examples are not finite"
+                each.failed = Diverged(job.model.name, what)
+
+    def _end(self, each: _Pass, seconds: float) -> Diverged | None:
+        """Note an epoch in the network's course, or send it back, and write its checkpoint; the error of one lost."""
+        network, recipe, data = each.network, self.recipe, self.data
+        course, told = network.course, {"stage": network.job.stage, "network": network.job.network}
+        if each.failed:
+            if course.retries >= recipe.retries:
+                return each.failed
+            network.retry(recipe.retry_rate)
+            lr = recipe.lr * network.course.rate
+            self.events.record("diverged", **told, reason=str(each.failed), lr=lr)
+            network.save()
+            return None
+        validation, loss = validation_score(data.kind, np.concatenate(each.outputs), data.validation.y)
+        if course.epochs + 1 in cycle_ends(recipe, self._most(network)):
+            course.snapshots.append(dict(network.engine.model().weights))
+        rate = course.rate * each.phase.first
+        done = Epoch(each.losses / each.seen, self._score(each), validation, loss, rate, seconds)
+        course.history.append(done)
+        network.save()
+        self.events.record("epoch", **told, epoch=course.epochs, task=data.kind, **vars(done))
+        return None
+
+    def _score(self, each: _Pass) -> float:
+        """The mean training score so far."""
+        return training_score(each.score / each.seen, self._spread)
+
+    @cached_property
+    def _spread(self) -> float | None:
+        return mean_square(self.data.kind, self.data.train.y)
 
     def _batches(
         self, feed: Feed, order: Sequence[Array], epoch: int
@@ -287,30 +284,14 @@ class _Training:
             yield x, y[indices], None if mixed is None else (y[mixed.partners], mixed.share)
 
     def _order(self, epoch: int) -> list[Array]:
-        return list(batches(len(self.data.train), self.recipe.batch, self.job.seed, epoch))
+        return list(batches(len(self.data.train), self.recipe.batch, self.seed, epoch))
 
-    def _most(self, course: Course) -> int:
+    def _most(self, network: Network) -> int:
         """The epochs that all budgets allow, one at least; time goes by the mean of the epochs so far."""
-        recipe, most = self.recipe, self.recipe.epochs
-        if recipe.multiply_adds and self.job.step_cost:
-            most = min(most, int(recipe.multiply_adds // (self.job.step_cost * self.examples)))
+        recipe, most, course = self.recipe, self.recipe.epochs, network.course
+        if recipe.multiply_adds and network.job.step_cost:
+            most = min(most, int(recipe.multiply_adds // (network.job.step_cost * self.examples)))
         if recipe.seconds and course.history:
             spent = sum(epoch.seconds for epoch in course.history)
             most = min(most, int(recipe.seconds // max(spent / course.epochs, 1e-9)))
         return max(most, 1)
-
-    def _require_alike(self, record: Mapping[str, Any]) -> None:
-        for key, value in self.identity.items():
-            if record.get(key) != value:
-                raise MnxError(
-                    f"{self.path} was written for another {key}; go on with the settings it was started with, "
-                    "or start this stage afresh with --force"
-                )
-
-
-def _digest(arrays: Mapping[str, Array]) -> str:
-    """A hash of arrays by name, '' of none."""
-    digest = sha256()
-    for name in sorted(arrays):
-        digest.update(name.encode() + np.ascontiguousarray(arrays[name]).tobytes())
-    return digest.hexdigest() if arrays else ""

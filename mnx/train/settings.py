@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 from mnx.errors import MnxError
 
@@ -31,6 +31,10 @@ class Diverged(MnxError):
     def at(self, epoch: int, batch: int, batches: int) -> Diverged:
         """The same with the place in the data."""
         return Diverged(self.model, f"{self.what}, at batch {batch} of {batches} of epoch {epoch}")
+
+
+Outcome: TypeAlias = "tuple[float, float] | Diverged"
+"""What a step gave: the mean loss and the sum of scores, or that the loss was not finite."""
 
 
 @dataclass(frozen=True)

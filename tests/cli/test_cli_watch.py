@@ -40,6 +40,17 @@ def test_the_run_of_another_process_is_running(call: Call, members: list[Path]) 
     assert "next" not in found.out
 
 
-@pytest.mark.parametrize("option", ["--jobs", "--threads"])
+@pytest.mark.parametrize("option", ["--jobs", "--threads", "--fuse"])
 def test_no_networks_at_once_and_no_threads_are_wrong_usage(option: str, call: Call) -> None:
     assert call("train", option, 0).code == 2
+
+
+def test_networks_that_share_batches_keep_doing_so(call: Call, members: list[Path]) -> None:
+    assert call("run", *members, *SETTINGS, "--fuse", 2).code == 0
+    assert json.loads(Path("mnx-run/settings.json").read_text())["fuse"] == 2
+    standing = contents(Path("mnx-run"))
+    refused = call("run", *members, "--fuse", 3)
+    assert refused.code == 1
+    assert "trained with --fuse 2, not 3" in refused.err
+    assert call("run", *members).code == call("run", *members, "--fuse", 2).code == 0
+    assert contents(Path("mnx-run")) == standing

@@ -16,7 +16,8 @@ from mnx.graphs.parameters import parameters
 from mnx.graphs.zoo.mlp import mlp
 from mnx.graphs.zoo.vgg import vgg
 from mnx.train.engines import engine
-from mnx.train.loop import Job, Trained, train
+from mnx.train.loop import Trained, train
+from mnx.train.network import Job
 from mnx.train.recipe import Recipe
 
 SHAPE = (1, 4, 4)

@@ -50,9 +50,10 @@ def test_memory_that_is_not_known_limits_nothing(monkeypatch: pytest.MonkeyPatch
 
 
 def test_the_memory_of_a_process_grows_with_batch_and_data() -> None:
-    small, large = (process_bytes(plain(), batch, 0) for batch in (16, 16_000))
+    small, large = (process_bytes([plain()], batch, 0) for batch in (16, 16_000))
     assert small < large
-    assert process_bytes(plain(), 16, 10**6) == small + 1.5e6
+    assert process_bytes([plain()], 16, 10**6) == small + 1.5e6
+    assert small < process_bytes([plain()] * 2, 16, 0) < 2 * small
 
 
 def test_this_machine_says_how_much_memory_is_free() -> None:
@@ -84,8 +85,11 @@ def test_jobs_are_those_asked_for_or_those_that_pay(tmp_path: Path) -> None:
     run = planned(tmp_path)
     session = opened(run, threads=1)
     waiting = {member.name: member.multiply_adds for member in session.plan.members}
-    assert _jobs(replace(session, jobs=2), "members", waiting) == 2
-    assert _jobs(replace(session, jobs=9), "members", waiting) == len(NAMES)
-    assert _jobs(replace(session, jobs=9, spec=None), "members", waiting) == 1
-    assert _jobs(replace(session, jobs=9), "members", {"P64": 1}) == 1
-    assert _jobs(replace(session, jobs=None), "mothers", {"cluster1": 1, "cluster2": 1}) == 1
+    alone = [(name,) for name in waiting]
+    assert _jobs(replace(session, jobs=2), "members", alone, waiting) == 2
+    assert _jobs(replace(session, jobs=9), "members", alone, waiting) == len(NAMES)
+    assert _jobs(replace(session, jobs=9), "members", [NAMES[:2], NAMES[2:]], waiting) == 2
+    assert _jobs(replace(session, jobs=9), "members", [NAMES], waiting) == 1
+    assert _jobs(replace(session, jobs=9, spec=None), "members", alone, waiting) == 1
+    mothers = {"cluster1": 1, "cluster2": 1}
+    assert _jobs(replace(session, jobs=None), "mothers", [(name,) for name in mothers], mothers) == 1

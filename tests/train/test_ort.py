@@ -235,3 +235,21 @@ def test_a_runtime_that_cannot_train_is_refused(monkeypatch: pytest.MonkeyPatch)
 def test_settings_out_of_range_are_refused(wrong: dict[str, float], says: str) -> None:
     with pytest.raises(MnxError, match=says):
         StepSettings(**wrong)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("parts", [1, 2, 3, 4])
+def test_a_step_that_diverges_in_any_part_of_its_batch_leaves_the_weights_alone(parts: int) -> None:
+    model = MODELS["dropout"]
+    for wrong in range(parts):
+        settings = StepSettings(momentum=0.9, accumulate=parts)
+        engine, untouched = (Engine(model, settings, threads=1) for _ in range(2))
+        x, y = batch(model, 0)
+        trained(engine, model, 0, 1)
+        trained(untouched, model, 0, 1)
+        bad = x.copy()
+        bad[wrong * len(x) // parts] = np.nan
+        with pytest.raises(Diverged):
+            engine.step(bad, y, LR)
+        assert same_bits(engine.state(), untouched.state())
+        assert trained(engine, model, 1, 3) == trained(untouched, model, 1, 3)
+        assert same_bits(engine.state(), untouched.state())

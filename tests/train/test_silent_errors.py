@@ -133,7 +133,7 @@ def test_one_buffer_for_the_old_and_the_new_state_gives_other_weights(sets: int)
     random = np.random.default_rng(0)
     x, y = random.standard_normal((16, 12), np.float32), random.integers(0, 5, 16)
     engine = Engine(model, StepSettings(momentum=0.9), threads=1)
-    graph = engine._graph
+    graph = engine._network.graph
     buffers = [{slot.key: buffer(slot.shape, np.float32, "cpu") for slot in graph.state} for _ in range(sets)]
     for key, array in initial_state(model, graph).items():
         buffers[0][key].update_inplace(np.array(array, np.float32, order="C"))

@@ -6,7 +6,7 @@ otherwise.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
@@ -27,10 +27,12 @@ class Mask:
     ratio: float
 
 
-def draw_masks(masks: Iterable[Mask], batch: int, seed: int, step: int) -> dict[str, Array]:
+def draw_masks(masks: Sequence[Mask], batch: int, seed: int, step: int) -> dict[str, Array]:
     """The masks of one step by input name, float32, shape (batch, ...): the same for the same seed and step."""
-    random = np.random.default_rng([seed, step])
     drawn: dict[str, Array] = {}
+    if not masks:  # a generator takes longer to make than a small network's step
+        return drawn
+    random = np.random.default_rng([seed, step])
     for mask in masks:
         kept = random.random((batch, *mask.shape), np.float32) >= np.float32(mask.ratio)
         drawn[mask.name] = kept.astype(np.float32) * np.float32(1 / (1 - mask.ratio) if mask.ratio < 1 else 0)
