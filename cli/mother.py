@@ -15,6 +15,7 @@ from mnx.cli.options import (
     force_option,
     json_option,
     members_argument,
+    one_rule,
     planning_options,
     quiet_option,
     run_option,
@@ -45,6 +46,7 @@ from mnx.workspace import RunFolder
 def command(
     members: tuple[Path, ...],
     tau: float | None,
+    mothers: int | None,
     clusters: int | None,
     counted: str | None,
     norm: str | None,
@@ -72,10 +74,9 @@ def command(
     Example:
       mnx mother members/*.onnx --tau 0.5
     """
-    if tau is not None and clusters is not None:
-        raise click.UsageError("--tau and --clusters exclude each other: give one")
-    if sweep and not tau is clusters is None:
-        raise click.UsageError("--sweep shows every tau: leave --tau and --clusters out")
+    one_rule(tau, mothers, clusters)
+    if sweep and not tau is clusters is mothers is None:
+        raise click.UsageError("--sweep shows every tau: leave --tau, --mothers and --clusters out")
     folder, epochs = RunFolder(run), epochs_given(epochs_scratch, epochs_mother, epochs_member)
     if sweep:
         with progress(quiet) as events:
@@ -83,7 +84,7 @@ def command(
         show(sweep_json(found, epochs), as_json, *sweep_parts(found, epochs))
         return
     with progress(quiet) as events:
-        proposal = propose(members, folder, events, tau, clusters, seed, force, counted, dry_run, norm)
+        proposal = propose(members, folder, events, tau, clusters, seed, force, counted, dry_run, norm, mothers)
         examples, known_rate = measured(folder)
         if data is not None or not proposal.standing:
             examples = examples_of(data, proposal.plan, train_limit) if data is not None else None
@@ -127,6 +128,7 @@ def _real(proposal: Proposal, folder: RunFolder, force: bool) -> str:
 def plan_parts(plan: Plan) -> list[Part]:
     """The clusters as a table, and what they come to."""
     rule = f"tau = {plan.tau}" if plan.clusters_asked is None else f"clusters = {plan.clusters_asked}"
+    rule += f", mothers = {plan.mothers_asked}" if (plan.mothers_asked or 1) > 1 else ""
     mothers, members = sum(c.parameters for c in plan.clusters), sum(m.parameters for m in plan.members)
     return [
         f"{counted(len(plan.members), 'member')} in {counted(len(plan.clusters), 'cluster')} ({rule})",

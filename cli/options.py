@@ -42,13 +42,20 @@ def run_option(function: F) -> F:
 
 
 def planning_options(function: F) -> F:
-    """--tau, --clusters, --count, --norm, --seed."""
+    """--tau, --mothers, --clusters, --count, --norm, --seed."""
     return _all(
         click.option(
             "--tau",
             type=click.FloatRange(min=0, min_open=True, max=1),
             metavar="SHARE",
             help="Fewest clusters whose mother has at least this share of every member.  [default: 0.5]",
+        ),
+        click.option(
+            "--mothers",
+            type=click.IntRange(min=1),
+            metavar="N",
+            help="Clusters of at most an Nth of all members. Two mothers cost more than one, and make ensembles that "
+            "are better for the same multiply-adds.  [default: 1]",
         ),
         click.option(
             "--clusters",
@@ -71,6 +78,17 @@ def planning_options(function: F) -> F:
         ),
         seed_option("Of all that is drawn in this run.  [default: 0]"),
     )(function)
+
+
+def one_rule(tau: float | None, mothers: int | None, clusters: int | None) -> None:
+    """Refuse two ways to find clusters at once.
+
+    Raises:
+        click.UsageError: both are given.
+    """
+    for name, value in (("--tau", tau), ("--mothers", mothers)):
+        if value is not None and clusters is not None:
+            raise click.UsageError(f"{name} and --clusters exclude each other: give one")
 
 
 def data_options(function: F) -> F:

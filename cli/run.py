@@ -14,6 +14,7 @@ from mnx.cli.options import (
     hatching_options,
     json_option,
     members_argument,
+    one_rule,
     planning_options,
     quiet_option,
     run_option,
@@ -46,6 +47,7 @@ def command(
     train_limit: int | None,
     compare: str | None,
     tau: float | None,
+    mothers: int | None,
     clusters: int | None,
     counted: str | None,
     norm: str | None,
@@ -76,8 +78,7 @@ def command(
     Example:
       mnx run members/*.onnx --data digits --compare independent
     """
-    if tau is not None and clusters is not None:
-        raise click.UsageError("--tau and --clusters exclude each other: give one")
+    one_rule(tau, mothers, clusters)
     folder = RunFolder(run)
     how = hatching(split, fresh, noise, perturb, perturb_layers)
     with progress(quiet) as events:
@@ -101,6 +102,7 @@ def command(
             source,
             norm,
             fuse,
+            mothers,
         )
         document = run_all(session, compare, how)
     originals = folder.originals("members", networks(session.plan, "members"))

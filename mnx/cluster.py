@@ -1,9 +1,9 @@
 """Which members share a mother.
 
 `by_tau`: the fewest clusters in which the mother has at least tau of what every member has (first version of the
-paper). `by_count`: g clusters that minimise the sum of |N| - |M| (final version). Both go through the members by size:
-to drop a member only ever enlarges the mother, so that a cluster stays feasible when it shrinks. |N| counts trained
-parameters, or what else `graphs.trees.counting` can count.
+paper), and that are not too large. `by_count`: g clusters that minimise the sum of |N| - |M| (final version). Both go
+through the members by size: to drop a member only ever enlarges the mother, so that a cluster stays feasible when it
+shrinks. |N| counts trained parameters, or what else `graphs.trees.counting` can count.
 
 `sweep`: what every tau gives. The clusters change only where tau passes a share that was too small before, so that
 each clustering, from tau = 1 down, names the next tau to look at.
@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from math import inf
+from math import ceil, inf
 
 from mnx.errors import MnxError
 from mnx.graphs.model import Model
@@ -55,17 +55,27 @@ class Clustering:
         return min(cluster.share(member) for cluster in self.clusters for member in cluster.members)
 
 
-def by_tau(members: Sequence[Member], tau: float, counted: str = DEFAULT) -> list[Cluster]:
+def by_tau(members: Sequence[Member], tau: float, counted: str = DEFAULT, mothers: int = 1) -> list[Cluster]:
     """The fewest clusters in which |mother| >= tau * |member| for every member.
 
+    Args:
+        members: of the ensemble.
+        tau: the least share of a member that its mother must have.
+        counted: what shares are shares of.
+        mothers: no cluster has more than the members' number divided by it, rounded up: members that were hatched from
+            one mother say the same more often than those of two.
+
     Raises:
-        MnxError: tau is not in (0, 1], there are no members, or one has nothing of what is counted.
+        MnxError: tau is not in (0, 1], there are fewer members than mothers or none, or one has nothing of what is
+            counted.
     """
     if not 0 < tau <= 1:
         raise MnxError(f"tau = {tau}: give a number above 0, at most 1")
-    mothers = Mothers()
-    groups, _ = _first_fit(_by_size(members, counted), tau, mothers, counted)
-    return _clusters(groups, mothers, counted)
+    if not 1 <= mothers <= max(len(members), 1):
+        raise MnxError(f"{mothers} mothers of {len(members)} members: give a number from 1 to {len(members)}")
+    ordered, known = _by_size(members, counted), Mothers()
+    groups, _ = _first_fit(ordered, tau, known, counted, ceil(len(ordered) / mothers))
+    return _clusters(groups, known, counted)
 
 
 def by_count(members: Sequence[Member], number: int, counted: str = DEFAULT) -> list[Cluster]:
@@ -119,9 +129,9 @@ def _by_size(members: Sequence[Member], counted: str) -> list[Member]:
 
 
 def _first_fit(
-    ordered: Sequence[Member], tau: float, mothers: Mothers, counted: str
+    ordered: Sequence[Member], tau: float, mothers: Mothers, counted: str, largest: float = inf
 ) -> tuple[list[list[Member]], float]:
-    """Each member joins the latest cluster that stays feasible with it, or opens one.
+    """Each member joins the latest cluster that stays feasible with it and has a place left, or opens one.
 
     A mother only shrinks: where that of the cluster has too little of the new member, no alignment is needed.
 
@@ -131,15 +141,17 @@ def _first_fit(
     below = 0.0
     for member in ordered:
         for group in reversed(groups):
-            largest = max(count(structure, counted) for _, structure in (*group, member))
-            most = count(mothers.of(group)[1], counted) / largest
+            if len(group) >= largest:
+                continue
+            size = max(count(structure, counted) for _, structure in (*group, member))
+            most = count(mothers.of(group)[1], counted) / size
             if most < tau:
                 below = max(below, most)
                 continue
             mother = mothers.found([*group, member])
             if mother is None:
                 continue
-            reached = count(mother[1], counted) / largest
+            reached = count(mother[1], counted) / size
             if reached >= tau:
                 group.append(member)
                 break

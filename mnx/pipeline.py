@@ -69,6 +69,7 @@ def begin(
     source: str | None = None,
     norm: str | None = None,
     fuse: int | None = None,
+    mothers: int | None = None,
 ) -> Session:
     """Open a whole run, new or standing. Everything that can be refused is refused before anything is written.
 
@@ -91,6 +92,7 @@ def begin(
         curves: whether to write curves for TensorBoard.
         source: a recipe's name or file, whose keys `recipe` is set on top of.
         norm: whether folded normalisation is put back, see `propose`.
+        mothers: likewise.
         fuse: how many networks of a cluster train together; None for as many as before, or 1.
 
     Raises:
@@ -98,7 +100,7 @@ def begin(
         MnxError: members, data, recipe, device or what stands in the folder do not fit.
     """
     _check_baseline(compare)
-    proposal = propose(paths, run, events, tau, clusters, seed, force, counted, norm=norm)
+    proposal = propose(paths, run, events, tau, clusters, seed, force, counted, norm=norm, mothers=mothers)
     drop = proposal.standing and _may_drop_momentum(run, proposal.plan)
     chosen = chosen_recipe(settings(run) if proposal.standing else {}, recipe or {}, drop, source)
     planned = None if proposal.standing else proposal.plan

@@ -62,7 +62,8 @@ class PlannedCluster:
 class Plan:
     """A run's plan.
 
-    `rule` is how clusters were found: {'tau': 0.5, 'count': 'all', 'norm': 'auto'}, or clusters in place of tau.
+    `rule` is how clusters were found: {'tau': 0.5, 'mothers': 1, 'count': 'all', 'norm': 'auto'}, or clusters in place
+    of tau and mothers.
     """
 
     rule: Mapping[str, float | str]
@@ -80,6 +81,11 @@ class Plan:
     def clusters_asked(self) -> int | None:
         """The number of clusters that was asked for, None where tau decided."""
         return int(self.rule["clusters"]) if "clusters" in self.rule else None
+
+    @property
+    def mothers_asked(self) -> int | None:
+        """What `by_tau` was asked for, None where the number of clusters was."""
+        return int(self.rule.get("mothers", 1)) if "tau" in self.rule else None
 
     @property
     def counted(self) -> str:

@@ -58,6 +58,7 @@ def propose(
     counted: str | None = None,
     anew: bool = False,
     norm: str | None = None,
+    mothers: int | None = None,
 ) -> Proposal:
     """Plan a run without writing anything; the plan that stands in the run folder where it is for the same members.
 
@@ -72,6 +73,7 @@ def propose(
         counted: what shares are shares of; None for the standing plan's, or all trained parameters.
         anew: where the folder holds another run, plan as if it were empty, for a proposal that is not kept.
         norm: whether folded normalisation is put back, one of `mnx.norms.NORMS`; None for the standing plan's, or auto.
+        mothers: with tau, see `by_tau`; None for the standing plan's, or 1.
 
     Raises:
         GraphError: a file cannot be read, or has no mother with itself.
@@ -81,28 +83,28 @@ def propose(
     names = [path.stem for path in files]
     if run.plan_file.exists() and not force:
         hashes = dict(zip(names, map(file_hash, files), strict=True))
-        asked = {"tau": tau, "clusters": clusters, "seed": seed, "count": counted, "norm": norm}
+        asked = {"tau": tau, "clusters": clusters, "seed": seed, "count": counted, "norm": norm, "mothers": mothers}
         try:
             standing = _standing(run, hashes, asked)
         except MnxError:
             if anew:
-                return propose(paths, run, events, tau, clusters, seed, True, counted, norm=norm)
+                return propose(paths, run, events, tau, clusters, seed, True, counted, norm=norm, mothers=mothers)
             raise
         if all(run.start_file("mothers", cluster.name).exists() for cluster in standing.clusters):
             return Proposal(standing, {}, ())
         tau, clusters, seed, counted = standing.tau, standing.clusters_asked, standing.seed, standing.counted
-        norm = standing.norm
-    norm = norm or AUTO
+        norm, mothers = standing.norm, standing.mothers_asked
+    norm, mothers = norm or AUTO, mothers or 1
     with _meanwhile(file_hash, files) as digests:
         members = with_norms(_read(files, events), norm)
         hashes = dict(zip(names, digests, strict=True))
     tau, counted = DEFAULT_TAU if tau is None else tau, counted or DEFAULT
-    found = by_tau(members, tau, counted) if clusters is None else by_count(members, clusters, counted)
-    rule: dict[str, float | str] = {"tau": tau} if clusters is None else {"clusters": clusters}
+    rule: dict[str, float | str] = {"tau": tau, "mothers": mothers} if clusters is None else {"clusters": clusters}
+    found = by_count(members, clusters, counted) if clusters else by_tau(members, tau, counted, mothers)
     rule |= {"count": counted, "norm": norm}
     plan = _plan(found, members, {path.stem: path for path in files}, hashes, rule, seed or 0)
-    mothers = {cluster.name: (cluster.mother, cluster.structure) for cluster in found}
-    return Proposal(plan, mothers, tuple(model for model, _ in members))
+    carved = {cluster.name: (cluster.mother, cluster.structure) for cluster in found}
+    return Proposal(plan, carved, tuple(model for model, _ in members))
 
 
 def every_tau(
@@ -146,9 +148,10 @@ def plan_members(
     force: bool = False,
     counted: str | None = None,
     norm: str | None = None,
+    mothers: int | None = None,
 ) -> Plan:
     """Plan a run and write its plan and mothers, or return the plan that stands there; see `propose` and `keep`."""
-    proposal = propose(paths, run, events, tau, clusters, seed, force, counted, norm=norm)
+    proposal = propose(paths, run, events, tau, clusters, seed, force, counted, norm=norm, mothers=mothers)
     return keep(proposal, run, events.to(run.events_file), force)
 
 
@@ -200,12 +203,13 @@ def _standing(run: RunFolder, hashes: Mapping[str, str], asked: Mapping[str, flo
             f"{run.path} holds a run of other members ({_differences(known, hashes)}): choose another folder with -o, "
             "or replace it with --force"
         )
-    planned: dict[str, float | str | None] = {"tau": plan.tau, "clusters": plan.clusters_asked, "seed": plan.seed}
-    planned |= {"count": plan.counted, "norm": plan.norm}
+    planned: dict[str, float | str | None] = {"tau": plan.tau, "mothers": plan.mothers_asked}
+    planned |= {"clusters": plan.clusters_asked, "seed": plan.seed, "count": plan.counted, "norm": plan.norm}
     for key, value in asked.items():
         if value is not None and value != planned[key]:
+            usual = (("norm", AUTO), ("count", DEFAULT), ("mothers", 1))
             said = {
-                name: planned[name] for name in planned if name in (key, "seed") or planned[name] not in (DEFAULT, AUTO)
+                name: planned[name] for name in planned if name in (key, "seed") or (name, planned[name]) not in usual
             }
             was = " ".join(f"--{name} {number}" for name, number in said.items() if number is not None)
             raise MnxError(

@@ -81,6 +81,7 @@ def test_what_is_counted_is_shown_and_kept(call: Call, members: list[Path], tmp_
     assert "multiply-adds of a forward pass are counted" in words(out)
     assert json.loads((tmp_path / "mnx-run" / "plan.json").read_text())["rule"] == {
         "tau": 0.5,
+        "mothers": 1,
         "count": "flops",
         "norm": "auto",
     }
@@ -90,6 +91,17 @@ def test_what_is_counted_is_shown_and_kept(call: Call, members: list[Path], tmp_
     other = call("run", *members, "--data", "digits", "--count", "all")
     assert other.code == 1
     assert "planned with --tau 0.5 --seed 0 --count flops, not --count all" in words(other.err)
+
+
+def test_members_can_be_shared_out_among_more_mothers(call: Call, members: list[Path], tmp_path: Path) -> None:
+    out = call("mother", *members, "--mothers", "2").out
+    assert "in 2 clusters (tau = 0.5, mothers = 2)" in words(out)
+    both = call("run", *members, "--data", "digits", "--mothers", "2", "--clusters", "2")
+    assert (both.code, "--mothers and --clusters exclude each other" in both.err) == (2, True)
+    other = call("run", *members, "--data", "digits", "--mothers", "1")
+    assert other.code == 1
+    assert "planned with --tau 0.5 --mothers 2 --seed 0, not --mothers 1" in words(other.err)
+    assert call("mother", *members, "--mothers", "2").code == 0
 
 
 @WIDTHS

@@ -79,6 +79,30 @@ def test_at_tau_one_every_architecture_has_its_own_cluster() -> None:
     assert waste(clusters) == 0
 
 
+@pytest.mark.parametrize(("mothers", "sizes"), [(1, [5]), (2, [3, 2]), (3, [2, 2, 1]), (5, [1] * 5)])
+def test_members_are_shared_out_among_so_many_mothers(mothers: int, sizes: list[int]) -> None:
+    members = members_of(v5(hollow=True))
+    clusters = by_tau(members, 0.5, mothers=mothers)
+    assert [len(cluster.members) for cluster in clusters] == sizes
+    together = sorted(SHARES, key=lambda name: next(m.parameter_count for _, m in members if m.name == name))
+    assert [name for each in names(clusters) for name in each] == together
+    assert all(
+        cluster.share(member) >= SHARES[member.name] - 0.01 for cluster in clusters for member in cluster.members
+    )
+
+
+def test_more_mothers_never_share_out_less_than_tau_alone() -> None:
+    members = members_of(v5(hollow=True))
+    assert len(by_tau(members, 0.55)) == 2
+    assert len(by_tau(members, 0.55, mothers=2)) >= 2
+
+
+@pytest.mark.parametrize("mothers", [-1, 0, 3])
+def test_a_number_of_mothers_out_of_range_is_refused(mothers: int) -> None:
+    with pytest.raises(MnxError, match=f"{mothers} mothers of 2 members: give a number from 1 to 2"):
+        by_tau(members_of(perceptrons([[4], [6]])), 0.5, mothers=mothers)
+
+
 def test_clusters_do_not_depend_on_the_order_of_the_members() -> None:
     members = members_of(perceptrons([[4], [9, 9], [6], [12, 3], [4, 4]]))
     assert names(by_tau(members, 0.6)) == names(by_tau(members[::-1], 0.6))
