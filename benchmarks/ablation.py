@@ -32,7 +32,7 @@ from typing import Any
 
 import numpy as np
 
-from mnx.cluster import by_count
+from mnx.cluster import by_count, by_tau
 from mnx.data.dataset import Dataset, load
 from mnx.ensemble import ensemble_scores
 from mnx.events import Events
@@ -73,7 +73,8 @@ class Way:
         method: mothers, independent, alone (the mother only) or snapshot.
         mother: epochs of each mother.
         member: epochs of each member, or of the one network.
-        mothers: how many mothers there are, of other seeds; members take turns.
+        mothers: how many mothers there are, of one structure and other seeds; members take turns.
+        clusters: how many clusters the members are shared out to as by `mnx run --mothers`, with a mother each.
         of_mothers: recipe keys of mothers.
         of_members: recipe keys of members.
         of_each: recipe keys that members take turns by.
@@ -87,6 +88,7 @@ class Way:
     mother: int = 0
     member: int = 0
     mothers: int = 1
+    clusters: int = 1
     of_mothers: Mapping[str, Any] = field(default_factory=dict)
     of_members: Mapping[str, Any] = field(default_factory=dict)
     of_each: Sequence[Mapping[str, Any]] = ({},)
@@ -162,6 +164,10 @@ WAYS: dict[str, Way] = {
     "plateau:plateau+2 mothers, thrice the rate": replace(
         UNTIL_FLAT, of_members={**PLATEAU, "grace": 0, "lr": 0.15}, mothers=2
     ),
+    "plateau:plateau+--mothers 2": replace(UNTIL_FLAT, of_members={**PLATEAU, "grace": 0}, clusters=2),
+    "plateau:plateau+--mothers 2, thrice the rate": replace(
+        UNTIL_FLAT, of_members={**PLATEAU, "grace": 0, "lr": 0.15}, clusters=2
+    ),
     "plateau:plateau+2 mothers": replace(UNTIL_FLAT, of_members={**PLATEAU, "grace": 0}, mothers=2),
     "plateau:plateau+upper layers drawn anew": replace(
         UNTIL_FLAT, of_members={**PLATEAU, "grace": 0}, perturbation=ANEW
@@ -179,7 +185,7 @@ class Task:
     data: Dataset
     members: tuple[Model, ...]
     mother: Model
-    costs: Mapping[str, int]
+    costs: dict[str, int]
     seed: int
     threads: int
     augment: str
@@ -215,18 +221,34 @@ def task(data: Dataset, seed: int, threads: int, augment: str) -> Task:
 
 
 def mothers_of(given: Task) -> Any:
-    """What trains mother number k by a recipe; the same is trained once."""
+    """What trains the mothers of a way, by member; the same mother is trained once."""
 
     @cache
-    def trained(number: int, epochs: int, keys: str) -> Trained:
-        model = given.mother
+    def trained(name: str, epochs: int, keys: str) -> Trained:
+        model, number = given.mother, int(name.removeprefix("mother") or 0) if name.startswith("mother") else 0
         if number:
-            structure = describe(model)
-            model = drawn(model, structure, given.seed + 1000 * number)
+            model = drawn(model, describe(model), given.seed + 1000 * number)
+        if not name.startswith("mother"):
+            model = carved[name]
         recipe = given.recipe(epochs, {"schedule": "constant", "carry": True, **json.loads(keys)})
-        return given.train("mother" if not number else f"mother{number}", model, recipe)
+        return given.train(name, model, recipe)
 
-    return trained
+    carved: dict[str, Model] = {}
+
+    def parents(way: Way) -> dict[str, tuple[str, Trained]]:
+        keys = json.dumps(dict(way.of_mothers), sort_keys=True)
+        names = [f"mother{number or ''}" for number in range(way.mothers)]
+        chosen = {member.name: names[number % way.mothers] for number, member in enumerate(given.members)}
+        if way.clusters > 1:
+            for cluster in by_tau([(each, describe(each)) for each in given.members], 0.01, mothers=way.clusters):
+                name = f"of {way.clusters}: {cluster.name}"
+                carved[name] = drawn(cluster.mother, cluster.structure, given.seed)
+                given.costs[name] = cluster.structure.cost
+                chosen |= {member.name: name for member in cluster.members}
+        given.costs.update(dict.fromkeys(names, given.costs["mother"]))
+        return {member: (name, trained(name, way.mother, keys)) for member, name in chosen.items()}
+
+    return parents
 
 
 def measured(given: Task, way: Way, mothers: Any) -> dict[str, Any]:
@@ -251,12 +273,11 @@ def measured(given: Task, way: Way, mothers: Any) -> dict[str, Any]:
         trained.append((model.name, done))
         ends += [*map(done.model.with_weights, done.snapshots), done.model]
     else:
-        keys = json.dumps(dict(way.of_mothers), sort_keys=True)
-        parents = [mothers(number, way.mother, keys) for number in range(way.mothers)]
-        trained += [("mother", each) for each in parents]
-        calibration = given.data.train.x(np.arange(512))
+        parents = mothers(way)
+        trained += dict(parents.values()).items()
+        calibration = given.data.train.x(np.arange(min(512, len(given.data.train))))
         for number, member in enumerate(given.members):
-            start, parent = time.perf_counter(), parents[number % way.mothers]
+            start, (_, parent) = time.perf_counter(), parents[member.name]
             growing = begun(parent.model, member, calibration, Style(given.seed, way.split, way.fresh))
             grown = perturbed(result(growing)[0], way.perturbation, given.seed)
             own = way.of_each[number % len(way.of_each)]
