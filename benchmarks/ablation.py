@@ -32,7 +32,7 @@ from typing import Any
 
 import numpy as np
 
-from mnx.cluster import by_count, by_tau
+from mnx.cluster import by_count
 from mnx.data.dataset import Dataset, load
 from mnx.ensemble import ensemble_scores
 from mnx.events import Events
@@ -74,7 +74,7 @@ class Way:
         mother: epochs of each mother.
         member: epochs of each member, or of the one network.
         mothers: how many mothers there are, of one structure and other seeds; members take turns.
-        clusters: how many clusters the members are shared out to as by `mnx run --mothers`, with a mother each.
+        clusters: in how many clusters, of members alike in size, they are divided, with a mother each.
         of_mothers: recipe keys of mothers.
         of_members: recipe keys of members.
         of_each: recipe keys that members take turns by.
@@ -164,8 +164,8 @@ WAYS: dict[str, Way] = {
     "plateau:plateau+2 mothers, thrice the rate": replace(
         UNTIL_FLAT, of_members={**PLATEAU, "grace": 0, "lr": 0.15}, mothers=2
     ),
-    "plateau:plateau+--mothers 2": replace(UNTIL_FLAT, of_members={**PLATEAU, "grace": 0}, clusters=2),
-    "plateau:plateau+--mothers 2, thrice the rate": replace(
+    "plateau:plateau+2 clusters": replace(UNTIL_FLAT, of_members={**PLATEAU, "grace": 0}, clusters=2),
+    "plateau:plateau+2 clusters, thrice the rate": replace(
         UNTIL_FLAT, of_members={**PLATEAU, "grace": 0, "lr": 0.15}, clusters=2
     ),
     "plateau:plateau+2 mothers": replace(UNTIL_FLAT, of_members={**PLATEAU, "grace": 0}, mothers=2),
@@ -240,8 +240,12 @@ def mothers_of(given: Task) -> Any:
         names = [f"mother{number or ''}" for number in range(way.mothers)]
         chosen = {member.name: names[number % way.mothers] for number, member in enumerate(given.members)}
         if way.clusters > 1:
-            for cluster in by_tau([(each, describe(each)) for each in given.members], 0.01, mothers=way.clusters):
-                name = f"of {way.clusters}: {cluster.name}"
+            described = [(each, describe(each)) for each in given.members]
+            described.sort(key=lambda member: member[1].parameter_count)
+            size = -(-len(described) // way.clusters)
+            parts = [described[start : start + size] for start in range(0, len(described), size)]
+            for number, cluster in enumerate(cluster for part in parts for cluster in by_count(part, 1)):
+                name = f"of {way.clusters}: {number}"
                 carved[name] = drawn(cluster.mother, cluster.structure, given.seed)
                 given.costs[name] = cluster.structure.cost
                 chosen |= {member.name: name for member in cluster.members}

@@ -54,8 +54,8 @@ def planning_options(function: F) -> F:
             "--mothers",
             type=click.IntRange(min=1),
             metavar="N",
-            help="Clusters of at most an Nth of all members. Two mothers cost more than one, and make ensembles that "
-            "are better for the same multiply-adds.  [default: 1]",
+            help="Divide the members of each cluster among N mothers of one structure, as far as each has two: those "
+            "hatched from one mother disagree less than those of two.  [default: 2]",
         ),
         click.option(
             "--clusters",

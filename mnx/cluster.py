@@ -1,9 +1,9 @@
 """Which members share a mother.
 
 `by_tau`: the fewest clusters in which the mother has at least tau of what every member has (first version of the
-paper), and that are not too large. `by_count`: g clusters that minimise the sum of |N| - |M| (final version). Both go
-through the members by size: to drop a member only ever enlarges the mother, so that a cluster stays feasible when it
-shrinks. |N| counts trained parameters, or what else `graphs.trees.counting` can count.
+paper); each is divided among several mothers of one structure. `by_count`: g clusters that minimise the sum of
+|N| - |M| (final version). Both go through the members by size: to drop a member only ever enlarges the mother, so that
+a cluster stays feasible when it shrinks. |N| counts trained parameters, or what else `graphs.trees.counting` can count.
 
 `sweep`: what every tau gives. The clusters change only where tau passes a share that was too small before, so that
 each clustering, from tau = 1 down, names the next tau to look at.
@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from math import ceil, inf
+from math import inf
 
 from mnx.errors import MnxError
 from mnx.graphs.model import Model
@@ -62,20 +62,21 @@ def by_tau(members: Sequence[Member], tau: float, counted: str = DEFAULT, mother
         members: of the ensemble.
         tau: the least share of a member that its mother must have.
         counted: what shares are shares of.
-        mothers: no cluster has more than the members' number divided by it, rounded up: members that were hatched from
-            one mother say the same more often than those of two.
+        mothers: among so many are the members of each divided, as far as every mother has two. They have the structure
+            that all of the cluster share, and first weights of their own: members that were hatched from one mother
+            say the same more often than those of two.
 
     Raises:
-        MnxError: tau is not in (0, 1], there are fewer members than mothers or none, or one has nothing of what is
+        MnxError: tau is not in (0, 1], mothers is not positive, there are no members, or one has nothing of what is
             counted.
     """
     if not 0 < tau <= 1:
         raise MnxError(f"tau = {tau}: give a number above 0, at most 1")
-    if not 1 <= mothers <= max(len(members), 1):
-        raise MnxError(f"{mothers} mothers of {len(members)} members: give a number from 1 to {len(members)}")
-    ordered, known = _by_size(members, counted), Mothers()
-    groups, _ = _first_fit(ordered, tau, known, counted, ceil(len(ordered) / mothers))
-    return _clusters(groups, known, counted)
+    if mothers < 1:
+        raise MnxError(f"mothers = {mothers}: give 1 or more")
+    known = Mothers()
+    groups, _ = _first_fit(_by_size(members, counted), tau, known, counted)
+    return _clusters(groups, known, counted, mothers)
 
 
 def by_count(members: Sequence[Member], number: int, counted: str = DEFAULT) -> list[Cluster]:
@@ -129,9 +130,9 @@ def _by_size(members: Sequence[Member], counted: str) -> list[Member]:
 
 
 def _first_fit(
-    ordered: Sequence[Member], tau: float, mothers: Mothers, counted: str, largest: float = inf
+    ordered: Sequence[Member], tau: float, mothers: Mothers, counted: str
 ) -> tuple[list[list[Member]], float]:
-    """Each member joins the latest cluster that stays feasible with it and has a place left, or opens one.
+    """Each member joins the latest cluster that stays feasible with it, or opens one.
 
     A mother only shrinks: where that of the cluster has too little of the new member, no alignment is needed.
 
@@ -141,17 +142,15 @@ def _first_fit(
     below = 0.0
     for member in ordered:
         for group in reversed(groups):
-            if len(group) >= largest:
-                continue
-            size = max(count(structure, counted) for _, structure in (*group, member))
-            most = count(mothers.of(group)[1], counted) / size
+            largest = max(count(structure, counted) for _, structure in (*group, member))
+            most = count(mothers.of(group)[1], counted) / largest
             if most < tau:
                 below = max(below, most)
                 continue
             mother = mothers.found([*group, member])
             if mother is None:
                 continue
-            reached = count(mother[1], counted) / size
+            reached = count(mother[1], counted) / largest
             if reached >= tau:
                 group.append(member)
                 break
@@ -205,11 +204,14 @@ def _waste(
     return cost
 
 
-def _clusters(groups: Sequence[Sequence[Member]], mothers: Mothers, counted: str) -> list[Cluster]:
-    found = []
-    for number, group in enumerate(groups, start=1):
-        name = f"cluster{number}"
-        model, structure = mothers.of(group)
-        model = model.replace(name=name, source=None, metadata={}, changes=())
-        found.append(Cluster(name, tuple(member for _, member in group), model, replace(structure, name=name), counted))
+def _clusters(groups: Sequence[Sequence[Member]], known: Mothers, counted: str, mothers: int = 1) -> list[Cluster]:
+    found: list[Cluster] = []
+    for group in groups:
+        model, structure = known.of(group)
+        parts = max(1, min(mothers, len(group) // 2))
+        for part in range(parts):
+            name = f"cluster{len(found) + 1}"
+            mother = model.replace(name=name, source=None, metadata={}, changes=())
+            members = tuple(member for _, member in group[part::parts])
+            found.append(Cluster(name, members, mother, replace(structure, name=name), counted))
     return found

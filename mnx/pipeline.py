@@ -92,7 +92,7 @@ def begin(
         curves: whether to write curves for TensorBoard.
         source: a recipe's name or file, whose keys `recipe` is set on top of.
         norm: whether folded normalisation is put back, see `propose`.
-        mothers: likewise.
+        mothers: of each cluster, likewise.
         fuse: how many networks of a cluster train together; None for as many as before, or 1.
 
     Raises:

@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from zlib import crc32
 
 from mnx.cluster import Cluster, Clustering, by_count, by_tau, sweep
 from mnx.errors import MnxError
@@ -25,6 +26,8 @@ from mnx.plan import Plan, PlannedCluster, PlannedMember, save
 from mnx.workspace import STAGES, RunFolder, file_hash
 
 DEFAULT_TAU = 0.5
+DEFAULT_MOTHERS = 2
+"""Of each cluster, see `by_tau`; benchmarks/results/ablation.md says why."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +76,7 @@ def propose(
         counted: what shares are shares of; None for the standing plan's, or all trained parameters.
         anew: where the folder holds another run, plan as if it were empty, for a proposal that is not kept.
         norm: whether folded normalisation is put back, one of `mnx.norms.NORMS`; None for the standing plan's, or auto.
-        mothers: with tau, see `by_tau`; None for the standing plan's, or 1.
+        mothers: with tau, see `by_tau`; None for the standing plan's, or 2.
 
     Raises:
         GraphError: a file cannot be read, or has no mother with itself.
@@ -94,13 +97,14 @@ def propose(
             return Proposal(standing, {}, ())
         tau, clusters, seed, counted = standing.tau, standing.clusters_asked, standing.seed, standing.counted
         norm, mothers = standing.norm, standing.mothers_asked
-    norm, mothers = norm or AUTO, mothers or 1
+    norm = norm or AUTO
     with _meanwhile(file_hash, files) as digests:
         members = with_norms(_read(files, events), norm)
         hashes = dict(zip(names, digests, strict=True))
     tau, counted = DEFAULT_TAU if tau is None else tau, counted or DEFAULT
+    mothers = DEFAULT_MOTHERS if mothers is None else mothers
+    found = by_tau(members, tau, counted, mothers) if clusters is None else by_count(members, clusters, counted)
     rule: dict[str, float | str] = {"tau": tau, "mothers": mothers} if clusters is None else {"clusters": clusters}
-    found = by_count(members, clusters, counted) if clusters else by_tau(members, tau, counted, mothers)
     rule |= {"count": counted, "norm": norm}
     plan = _plan(found, members, {path.stem: path for path in files}, hashes, rule, seed or 0)
     carved = {cluster.name: (cluster.mother, cluster.structure) for cluster in found}
@@ -126,8 +130,10 @@ def keep(proposal: Proposal, run: RunFolder, events: Events, force: bool = False
     if force:
         run.clear()
     plan = proposal.plan
-    for name, (mother, structure) in proposal.mothers.items():
-        onnx_file.write(drawn(mother, structure, plan.seed), run.start_file("mothers", name))
+    for number, (name, (mother, structure)) in enumerate(proposal.mothers.items()):
+        # mothers of one structure begin with weights of their own
+        seed = crc32(f"{plan.seed}/{name}".encode()) if number else plan.seed
+        onnx_file.write(drawn(mother, structure, seed), run.start_file("mothers", name))
     save(plan, run.plan_file)
     for planned in plan.clusters:
         events.record(
