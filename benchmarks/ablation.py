@@ -117,6 +117,7 @@ ANEW = Perturbation(0.0, 1.0, layers="upper")
 CYCLES = {"schedule": "cycles", "cycle": 4, "warmup": 0}
 
 PLATEAU = {"schedule": "plateau"}
+PATIENT = {**PLATEAU, "patience": 8, "anneal": 0}
 UNTIL_FLAT = Way(mother=60, member=60, of_mothers={**PLATEAU, "patience": 4, "anneal": 0})
 """Epochs by the stopping rule, 60 at most."""
 
@@ -168,6 +169,10 @@ WAYS: dict[str, Way] = {
     "plateau:plateau+2 clusters, thrice the rate": replace(
         UNTIL_FLAT, of_members={**PLATEAU, "grace": 0, "lr": 0.15}, clusters=2
     ),
+    "plateau:plateau+2 mothers, patience 8": replace(
+        UNTIL_FLAT, of_mothers=PATIENT, of_members={**PLATEAU, "grace": 0}, mothers=2
+    ),
+    "plateau:plateau+patience 8": replace(UNTIL_FLAT, of_mothers=PATIENT, of_members={**PLATEAU, "grace": 0}),
     "plateau:plateau+2 mothers": replace(UNTIL_FLAT, of_members={**PLATEAU, "grace": 0}, mothers=2),
     "plateau:plateau+upper layers drawn anew": replace(
         UNTIL_FLAT, of_members={**PLATEAU, "grace": 0}, perturbation=ANEW
