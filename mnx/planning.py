@@ -213,7 +213,7 @@ def _standing(run: RunFolder, hashes: Mapping[str, str], asked: Mapping[str, flo
     planned |= {"clusters": plan.clusters_asked, "seed": plan.seed, "count": plan.counted, "norm": plan.norm}
     for key, value in asked.items():
         if value is not None and value != planned[key]:
-            usual = (("norm", AUTO), ("count", DEFAULT), ("mothers", 1))
+            usual = (("norm", AUTO), ("count", DEFAULT), ("mothers", DEFAULT_MOTHERS))
             said = {
                 name: planned[name] for name in planned if name in (key, "seed") or (name, planned[name]) not in usual
             }

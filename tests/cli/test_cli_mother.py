@@ -1,12 +1,15 @@
 """What `mnx mother` says beside the clusters: what is counted, what training will cost, what every tau gives."""
 
 import json
+import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 from calling import Call
 
 from mnx.cli.output import shortened
+from mnx.graphs import onnx_file
 
 WIDTHS = pytest.mark.parametrize("width", [80, 120])
 
@@ -81,7 +84,7 @@ def test_what_is_counted_is_shown_and_kept(call: Call, members: list[Path], tmp_
     assert "multiply-adds of a forward pass are counted" in words(out)
     assert json.loads((tmp_path / "mnx-run" / "plan.json").read_text())["rule"] == {
         "tau": 0.5,
-        "mothers": 1,
+        "mothers": 2,
         "count": "flops",
         "norm": "auto",
     }
@@ -93,15 +96,23 @@ def test_what_is_counted_is_shown_and_kept(call: Call, members: list[Path], tmp_
     assert "planned with --tau 0.5 --seed 0 --count flops, not --count all" in words(other.err)
 
 
-def test_members_can_be_shared_out_among_more_mothers(call: Call, members: list[Path], tmp_path: Path) -> None:
-    out = call("mother", *members, "--mothers", "2").out
-    assert "in 2 clusters (tau = 0.5, mothers = 2)" in words(out)
-    both = call("run", *members, "--data", "digits", "--mothers", "2", "--clusters", "2")
+def test_members_are_divided_among_mothers_of_one_structure(call: Call, members: list[Path], tmp_path: Path) -> None:
+    fourth = members[0].with_name("fourth.onnx")
+    shutil.copy(members[0], fourth)
+    four = [*members, fourth]
+    assert "4 members in 2 clusters (tau = 0.5, mothers = 2)" in words(call("mother", *four).out)
+    mothers = [
+        onnx_file.read(tmp_path / "mnx-run" / "mothers" / f"cluster{number}" / "mother.onnx") for number in (1, 2)
+    ]
+    first, second = (mother.weights for mother in mothers)
+    assert {name: array.shape for name, array in first.items()} == {name: array.shape for name, array in second.items()}
+    assert any(not np.array_equal(first[name], second[name]) for name in first)
+    both = call("run", *four, "--data", "digits", "--mothers", "2", "--clusters", "2")
     assert (both.code, "--mothers and --clusters exclude each other" in both.err) == (2, True)
-    other = call("run", *members, "--data", "digits", "--mothers", "1")
+    other = call("run", *four, "--data", "digits", "--mothers", "1")
     assert other.code == 1
     assert "planned with --tau 0.5 --mothers 2 --seed 0, not --mothers 1" in words(other.err)
-    assert call("mother", *members, "--mothers", "2").code == 0
+    assert "4 members in 1 cluster (tau = 0.5)" in words(call("mother", *four, "--mothers", "1", "-o", "one").out)
 
 
 @WIDTHS

@@ -43,7 +43,7 @@ def test_a_plan_says_all_of_members_and_clusters(members: list[Path], run: RunFo
         3,
         10,
         INPUT,
-        {"tau": 0.5, "mothers": 1, "count": "all", "norm": "auto"},
+        {"tau": 0.5, "mothers": 2, "count": "all", "norm": "auto"},
     )
     [cluster] = found.clusters
     assert sorted(cluster.members) == sorted(NAMES)
@@ -77,7 +77,7 @@ def test_the_rule_decides_the_clusters(members: list[Path], tmp_path: Path) -> N
 
 def test_the_plan_says_what_shares_are_shares_of(members: list[Path], run: RunFolder) -> None:
     found = plan(members, run, tau=0.3, counted="flops")
-    assert dict(found.rule) == {"tau": 0.3, "mothers": 1, "count": "flops", "norm": "auto"}
+    assert dict(found.rule) == {"tau": 0.3, "mothers": 2, "count": "flops", "norm": "auto"}
     assert run.plan().counted == "flops"
     for member in found.members:
         assert member.share == found.cluster(member.cluster).multiply_adds / member.multiply_adds
