@@ -35,7 +35,7 @@ from mnx.workspace import RunFolder
 @click.command(cls=Command)
 @members_argument
 @planning_options
-@click.option("--sweep", is_flag=True, help="Show what every tau would give with one mother a cluster, and write nothing.")
+@click.option("--sweep", is_flag=True, help="Show what every tau would give, with one mother each, and write nothing.")
 @data_options
 @forecast_options
 @run_option
