@@ -29,7 +29,7 @@ WATCHED = ("validation", "training")
 
 def of_stages() -> dict[str, dict[str, Any]]:
     """The default's keys of single stages: a mother is watched longer and not annealed, members begin in the middle."""
-    return {"mothers": {"patience": 4, "anneal": 0}, "members": {"warmup": 0.0, "grace": 0}}
+    return {"mothers": {"patience": 8, "anneal": 0}, "members": {"warmup": 0.0, "grace": 0}}
 
 
 @dataclass(frozen=True)

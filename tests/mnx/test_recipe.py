@@ -251,7 +251,7 @@ def test_a_file_is_read_with_its_stages_and_keys_may_be_set_on_top(tmp_path: Pat
     assert (found.lr, found.batch, found.milestones) == (0.3, 7, (0.5,))
     assert (found.of("members").lr, found.of("members").epochs) == (1.0, 3)
     # what the file sets for all holds for mothers too; what it does not stays theirs
-    assert (found.of("mothers").anneal, found.of("mothers").patience) == (2, 4)
+    assert (found.of("mothers").anneal, found.of("mothers").patience) == (2, 8)
 
 
 @pytest.mark.parametrize(
