@@ -128,7 +128,8 @@ def _real(proposal: Proposal, folder: RunFolder, force: bool) -> str:
 def plan_parts(plan: Plan) -> list[Part]:
     """The clusters as a table, and what they come to."""
     rule = f"tau = {plan.tau}" if plan.clusters_asked is None else f"clusters = {plan.clusters_asked}"
-    rule += f", mothers = {plan.mothers_asked}" if (plan.mothers_asked or 1) > 1 and len(plan.clusters) > 1 else ""
+    if _shared(plan) and len(plan.clusters) > 1 and plan.mothers_asked not in (None, 1):
+        rule += f", mothers = {plan.mothers_asked}"
     mothers, members = sum(c.parameters for c in plan.clusters), sum(m.parameters for m in plan.members)
     return [
         f"{counted(len(plan.members), 'member')} in {counted(len(plan.clusters), 'cluster')} ({rule})",
