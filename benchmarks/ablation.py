@@ -378,7 +378,7 @@ def pairs(done: Sequence[Mapping[str, Any]], base: str = "24:4") -> str:
 
 
 def reached(done: Sequence[Mapping[str, Any]]) -> str:
-    """What hatched ensembles need for the error of independent ones: the cheapest way that has it, with as many seeds."""
+    """What hatched ensembles need for the error of independent ones: the cheapest way with as many seeds."""
     lines = [
         "| independent | error % | hatched | error % | multiply-adds | time | time, by seed |",
         "| --- | --- | --- | --- | --- | --- | --- |",
