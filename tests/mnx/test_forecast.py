@@ -70,15 +70,15 @@ def test_mothers_without_company_do_not_pay() -> None:
 
 def test_what_is_assumed_is_the_mean_of_what_was_measured() -> None:
     for column, value in zip(zip(*map(astuple, MEASURED.values()), strict=True), astuple(ASSUMED), strict=True):
-        assert min(column) <= value <= max(column)
+        assert round(min(column)) <= value <= round(max(column))
         assert value == round(sum(column) / len(column))
 
 
 def test_the_forecast_of_a_measured_run_comes_near() -> None:
-    """The demo in the README: 47 % of the multiply-adds were measured."""
+    """The demo in the README: 49 % of the multiply-adds were measured."""
     members = [stand_in(model) for model in ensemble("v5-bn")]
     (epochs,) = [each for name, each in MEASURED.items() if name.startswith("digits")]
-    assert forecast(passes_of(by_tau(members, 0.5)), epochs).total.share == pytest.approx(0.47, abs=0.05)
+    assert forecast(passes_of(by_tau(members, 0.5, mothers=2)), epochs).total.share == pytest.approx(0.49, abs=0.05)
 
 
 def test_a_plan_and_its_clusters_cost_the_same(tmp_path: Path) -> None:
