@@ -45,6 +45,7 @@ from mnx.graphs.interface import Interface, interface
 from mnx.graphs.model import Array, Model
 from mnx.graphs.mothers.carve import drawn
 from mnx.graphs.trees.describe import describe
+from mnx.graphs.trees.structure import Structure
 from mnx.graphs.zoo.vgg import parse_blocks, vgg
 from mnx.metrics import softmax
 from mnx.session import FORWARD_AND_BACKWARD, job_seed
@@ -81,7 +82,7 @@ class Way:
         split: how copies of a channel share it.
         fresh: the share of new channels that are fresh.
         perturbation: behind growth.
-        snapshots: whether the ends of cycles are members too.
+        snapshots: of hatched members, whether the ends of their cycles are members too.
     """
 
     method: str = "mothers"
@@ -118,18 +119,25 @@ CYCLES = {"schedule": "cycles", "cycle": 4, "warmup": 0}
 
 PLATEAU = {"schedule": "plateau"}
 PATIENT = {**PLATEAU, "patience": 8, "anneal": 0}
-UNTIL_FLAT = Way(mother=60, member=60, of_mothers={**PLATEAU, "patience": 4, "anneal": 0})
+UNTIL_FLAT = Way(
+    mother=60,
+    member=60,
+    of_mothers={**PLATEAU, "patience": 4, "anneal": 0},
+    of_members={**PLATEAU, "grace": 0},
+)
 """Epochs by the stopping rule, 60 at most."""
+
+THRICE = {**UNTIL_FLAT.of_members, "lr": 0.15}
 
 WAYS: dict[str, Way] = {
     "independent:6": Way("independent", member=6),
     "independent:12": Way("independent", member=12),
-    "independent:30": Way("independent", member=30),
     "independent:20": Way("independent", member=20),
+    "independent:30": Way("independent", member=30),
     "alone:20": Way("alone", mother=20),
     "alone:40": Way("alone", mother=40),
-    "snapshot:5x4": Way("snapshot", member=20, of_members=CYCLES, snapshots=True),
-    "snapshot:5x10": Way("snapshot", member=50, of_members={**CYCLES, "cycle": 10}, snapshots=True),
+    "snapshot:5x4": Way("snapshot", member=20, of_members=CYCLES),
+    "snapshot:5x10": Way("snapshot", member=50, of_members={**CYCLES, "cycle": 10}),
     "12:4": replace(BASE, mother=12),
     "12:2": replace(BASE, mother=12, member=2),
     "24:2": replace(BASE, member=2),
@@ -160,25 +168,17 @@ WAYS: dict[str, Way] = {
     "24:8+2 cycles, snapshots": replace(BASE, member=8, of_members=CYCLES, snapshots=True),
     "24:8+2 cycles, averaged": replace(BASE, member=8, of_members={**CYCLES, "average_cycles": True}),
     "independent:plateau": Way("independent", member=60, of_members=PLATEAU),
-    "plateau:plateau": replace(UNTIL_FLAT, of_members={**PLATEAU, "grace": 0}),
-    "plateau:plateau+thrice the rate": replace(UNTIL_FLAT, of_members={**PLATEAU, "grace": 0, "lr": 0.15}),
-    "plateau:plateau+2 mothers, thrice the rate": replace(
-        UNTIL_FLAT, of_members={**PLATEAU, "grace": 0, "lr": 0.15}, mothers=2
-    ),
-    "plateau:plateau+2 clusters": replace(UNTIL_FLAT, of_members={**PLATEAU, "grace": 0}, clusters=2),
-    "plateau:plateau+2 clusters, thrice the rate": replace(
-        UNTIL_FLAT, of_members={**PLATEAU, "grace": 0, "lr": 0.15}, clusters=2
-    ),
-    "plateau:plateau+2 mothers, patience 8": replace(
-        UNTIL_FLAT, of_mothers=PATIENT, of_members={**PLATEAU, "grace": 0}, mothers=2
-    ),
-    "plateau:plateau+patience 8": replace(UNTIL_FLAT, of_mothers=PATIENT, of_members={**PLATEAU, "grace": 0}),
-    "plateau:plateau+2 mothers": replace(UNTIL_FLAT, of_members={**PLATEAU, "grace": 0}, mothers=2),
-    "plateau:plateau+upper layers drawn anew": replace(
-        UNTIL_FLAT, of_members={**PLATEAU, "grace": 0}, perturbation=ANEW
-    ),
-    "plateau:4": replace(UNTIL_FLAT, member=4),
-    "plateau:8": replace(UNTIL_FLAT, member=8),
+    "plateau:plateau": UNTIL_FLAT,
+    "plateau:plateau+thrice the rate": replace(UNTIL_FLAT, of_members=THRICE),
+    "plateau:plateau+2 mothers, thrice the rate": replace(UNTIL_FLAT, of_members=THRICE, mothers=2),
+    "plateau:plateau+2 clusters": replace(UNTIL_FLAT, clusters=2),
+    "plateau:plateau+2 clusters, thrice the rate": replace(UNTIL_FLAT, of_members=THRICE, clusters=2),
+    "plateau:plateau+2 mothers, patience 8": replace(UNTIL_FLAT, of_mothers=PATIENT, mothers=2),
+    "plateau:plateau+patience 8": replace(UNTIL_FLAT, of_mothers=PATIENT),
+    "plateau:plateau+2 mothers": replace(UNTIL_FLAT, mothers=2),
+    "plateau:plateau+upper layers drawn anew": replace(UNTIL_FLAT, perturbation=ANEW),
+    "plateau:4": replace(UNTIL_FLAT, member=4, of_members={}),
+    "plateau:8": replace(UNTIL_FLAT, member=8, of_members={}),
 }
 """Name -> way; `BASE` with one thing different each."""
 
@@ -228,33 +228,36 @@ def task(data: Dataset, seed: int, threads: int, augment: str) -> Task:
 def mothers_of(given: Task) -> Any:
     """What trains the mothers of a way, by member; the same mother is trained once."""
 
+    models: dict[str, Model] = {}
+
+    def add(name: str, model: Model, structure: Structure, seed: int) -> str:
+        if name not in models:
+            models[name], given.costs[name] = drawn(model, structure, seed), structure.cost
+        return name
+
     @cache
     def trained(name: str, epochs: int, keys: str) -> Trained:
-        model, number = given.mother, int(name.removeprefix("mother") or 0) if name.startswith("mother") else 0
-        if number:
-            model = drawn(model, describe(model), given.seed + 1000 * number)
-        if not name.startswith("mother"):
-            model = carved[name]
         recipe = given.recipe(epochs, {"schedule": "constant", "carry": True, **json.loads(keys)})
-        return given.train(name, model, recipe)
-
-    carved: dict[str, Model] = {}
+        return given.train(name, models[name], recipe)
 
     def parents(way: Way) -> dict[str, tuple[str, Trained]]:
-        keys = json.dumps(dict(way.of_mothers), sort_keys=True)
-        names = [f"mother{number or ''}" for number in range(way.mothers)]
-        chosen = {member.name: names[number % way.mothers] for number, member in enumerate(given.members)}
+        keys, structure = json.dumps(dict(way.of_mothers), sort_keys=True), describe(given.mother)
         if way.clusters > 1:
-            described = [(each, describe(each)) for each in given.members]
-            described.sort(key=lambda member: member[1].parameter_count)
+            chosen: dict[str, str] = {}
+            described = sorted(
+                ((each, describe(each)) for each in given.members), key=lambda member: member[1].parameter_count
+            )
             size = -(-len(described) // way.clusters)
-            parts = [described[start : start + size] for start in range(0, len(described), size)]
-            for number, cluster in enumerate(cluster for part in parts for cluster in by_count(part, 1)):
-                name = f"of {way.clusters}: {number}"
-                carved[name] = drawn(cluster.mother, cluster.structure, given.seed)
-                given.costs[name] = cluster.structure.cost
+            for number, start in enumerate(range(0, len(described), size)):
+                (cluster,) = by_count(described[start : start + size], 1)
+                name = add(f"of {way.clusters}: {number}", cluster.mother, cluster.structure, given.seed)
                 chosen |= {member.name: name for member in cluster.members}
-        given.costs.update(dict.fromkeys(names, given.costs["mother"]))
+        else:
+            names = [
+                add(f"mother{number or ''}", given.mother, structure, given.seed + 1000 * number)
+                for number in range(way.mothers)
+            ]
+            chosen = {member.name: names[number % way.mothers] for number, member in enumerate(given.members)}
         return {member: (name, trained(name, way.mother, keys)) for member, name in chosen.items()}
 
     return parents
