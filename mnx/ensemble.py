@@ -115,8 +115,8 @@ def is_combined(run: RunFolder, plan: Plan, stage: str = "members") -> bool:
 
 def hashes(run: RunFolder, plan: Plan, stage: str) -> dict[str, str]:
     """The hash of every network that a stage gave, snapshots included, by the names of `RunFolder.network_files`."""
-    files = [run.network_files(stage, name) for name in networks(plan, stage)]
-    return {network: file_hash(path) for each in files for network, path in each.items()}
+    found = [run.network_hashes(stage, name) for name in networks(plan, stage)]
+    return {network: digest for each in found for network, digest in each.items()}
 
 
 def require_trained(session: Session, stage: str) -> None:

@@ -16,7 +16,7 @@ from mnx.groups import Group, cost_of, groups, named
 from mnx.heartbeat import Heartbeat
 from mnx.jobs import jobs_at_once, process_bytes
 from mnx.session import FORWARD_AND_BACKWARD, Session, keep_grouping, train_group
-from mnx.workers import Failure, train_at_once
+from mnx.workers import Failure, tell_failed, train_at_once
 
 
 def train_stage(session: Session, stage: str, costs: Mapping[str, int]) -> list[str]:
@@ -95,9 +95,7 @@ def _in_turn(
             train_group(session, stage, group, waiting)
         except (MnxError, GraphError, OSError, MemoryError) as error:
             failed = named(group, error)
-            with suppress(OSError):  # the disk may be full
-                for name in failed:
-                    session.events.record("failed", stage=stage, network=name, reason=str(error), finishing=[])
+            tell_failed(session.events, stage, failed, error)
             return dict.fromkeys(failed, error)
     return {}
 

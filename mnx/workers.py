@@ -111,10 +111,14 @@ def _finish(events: Events, stage: str, failed: Group, error: Failure, others: S
     """Tell of a failure; the other processes finish the epoch that they are in."""
     for other in others:
         other.say("stop", EPOCH)
-    finishing = [name for other in others for name in other.group]
-    with suppress(OSError):  # the disk may be full
+    tell_failed(events, stage, failed, error, [name for other in others for name in other.group])
+
+
+def tell_failed(events: Events, stage: str, failed: Group, error: Failure, finishing: Sequence[str] = ()) -> None:
+    """Write down which networks failed of an error, and which others finish their epoch, if the disk takes it."""
+    with suppress(OSError):
         for name in failed:
-            events.record("failed", stage=stage, network=name, reason=str(error), finishing=finishing)
+            events.record("failed", stage=stage, network=name, reason=str(error), finishing=list(finishing))
 
 
 def _started(session: Session, stage: str, count: int) -> Iterator[Worker]:

@@ -119,7 +119,18 @@ class RunFolder:
         """What stands for a network in an ensemble: itself under its name, snapshots as NAME/snapshot-1 and so on."""
         training = self.training(stage, name)
         count = 0 if training is None else len(training.snapshots)
-        earlier = [self.snapshot_file(stage, name, number + 1) for number in range(count)]
+        return self._network_files(stage, name, count)
+
+    def network_hashes(self, stage: str, name: str) -> dict[str, str]:
+        """The hash of each of `network_files`; where they are a finished training's, it has found them so."""
+        training = self.training(stage, name)
+        if training is None:
+            return {name: file_hash(self.trained_file(stage, name))}
+        names = self._network_files(stage, name, len(training.snapshots))
+        return dict(zip(names, (training.trained, *training.snapshots), strict=True))
+
+    def _network_files(self, stage: str, name: str, snapshots: int) -> dict[str, Path]:
+        earlier = [self.snapshot_file(stage, name, number + 1) for number in range(snapshots)]
         return {name: self.trained_file(stage, name), **{f"{name}/{file.stem}": file for file in earlier}}
 
     def original_file(self, stage: str, name: str) -> Path:

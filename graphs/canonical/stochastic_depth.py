@@ -51,7 +51,7 @@ def stochastic_depth(draft: Draft) -> None:
 def _masked(node: onnx.NodeProto, makers: Mapping[str, onnx.NodeProto], draft: Draft) -> tuple[str, float, bool] | None:
     """What a product masks, the share that it keeps, and whether whole examples go; None for other products."""
     for x, mask in (node.input, [*node.input][::-1]):
-        keep, drawn, scale = None, makers.get(mask), 1.0
+        drawn, scale = makers.get(mask), 1.0
         if drawn is not None and drawn.op_type in ("Div", "Mul"):
             number = _number(drawn.input[1], draft)
             if number is None or not number:

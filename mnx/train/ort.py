@@ -24,7 +24,7 @@ from mnx.train.kernels import with_quick_kernels
 from mnx.train.on_device import OnDevice
 from mnx.train.onnxruntime_sessions import differentiate, require_device, run, session
 from mnx.train.settings import AVERAGE, WEIGHT, Diverged, StepSettings
-from mnx.train.step_graph import step_graph
+from mnx.train.step_graph import Differentiate, step_graph
 
 
 class Engine:
@@ -51,8 +51,10 @@ class Engine:
             raise MnxError(f"threads = {threads}: give 1 to {most} on this machine, or none for all cores")
         require_device(device)
         self._model, self._threads = model, threads or os.cpu_count() or 1
-        quick = partial(_quick_gradients, shapes=shapes(model, 1), threads=self._threads)
-        graph = step_graph(model, settings, quick if device == "cpu" else differentiate)
+        gradients: Differentiate = differentiate
+        if device == "cpu":
+            gradients = partial(_quick_gradients, shapes=shapes(model, 1), threads=self._threads)
+        graph = step_graph(model, settings, gradients)
         weights = [slot.input for slot in graph.state if slot.key.startswith(WEIGHT)]
         self._evaluator = session(to_proto(model, weights).SerializeToString(), device, self._threads)
         self._network = OnDevice(model, graph, settings, device, seed)

@@ -1,6 +1,8 @@
 """Networks that train in a blink, data that they can learn, and what these tests compare of a training."""
 
-from collections.abc import Mapping
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -36,6 +38,25 @@ def examples(count: int) -> settings:
         database=None,
         suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
     )
+
+
+@dataclass
+class DeadlyWrites:
+    """Stands in for `os.fsync` and dies at one of its calls, a later one after every `next`."""
+
+    fsync: Callable[[int], None] = os.fsync
+    calls: int = 0
+    deadly: int = 0
+
+    def next(self) -> None:
+        """Count anew, up to one call more."""
+        self.calls, self.deadly = 0, self.deadly + 1
+
+    def __call__(self, descriptor: int) -> None:
+        self.calls += 1
+        if self.calls == self.deadly:
+            raise KeyboardInterrupt
+        self.fsync(descriptor)
 
 
 def plain() -> Model:

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from small_runs import NAMES, SETTINGS, contents, opened, planned
-from small_training import same_bits, train_in, with_norm
+from small_training import DeadlyWrites, same_bits, train_in, with_norm
 
 from mnx.graphs import onnx_file
 from mnx.pipeline import run_all
@@ -204,23 +204,16 @@ def test_a_run_with_processes_that_are_killed_ends_with_the_same_bytes(victim: s
 def test_a_run_that_dies_at_any_file_it_writes_ends_with_the_same_bytes(
     snapshots: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run, unlink, fsync = planned(tmp_path, NAMES[:2]), Path.unlink, os.fsync
+    run, unlink = planned(tmp_path, NAMES[:2]), Path.unlink
     members = {"members.schedule": "cycles", "members.cycle": "1", "members.snapshots": "true"} if snapshots else {}
     chosen = recipe({**SETTINGS, **members})
     shutil.copytree(run.path, tmp_path / "whole")
     run_all(opened(RunFolder(tmp_path / "whole"), recipe=chosen))
     assert len(list((tmp_path / "whole").rglob("snapshot-*.onnx"))) == 4 * snapshots
-    calls, deadly = 0, 0
-
-    def counted(descriptor: int) -> None:
-        nonlocal calls
-        calls += 1
-        if calls == deadly:
-            raise KeyboardInterrupt
-        fsync(descriptor)
+    writes = DeadlyWrites()
 
     def unless_dead(path: Path, **options: Any) -> None:
-        if calls < deadly:  # the dead clean nothing up
+        if writes.calls < writes.deadly:  # the dead clean nothing up
             unlink(path, **options)
 
     def dies() -> bool:
@@ -231,14 +224,14 @@ def test_a_run_that_dies_at_any_file_it_writes_ends_with_the_same_bytes(
         return False
 
     while True:
-        calls, deadly = 0, deadly + 1
+        writes.next()
         shutil.copytree(run.path, tmp_path / "parts")
         with monkeypatch.context() as patch:
-            patch.setattr(os, "fsync", counted)
+            patch.setattr(os, "fsync", writes)
             patch.setattr(Path, "unlink", unless_dead)
             if not dies():
                 break
         assert not dies()
         assert networks(tmp_path / "parts") == networks(tmp_path / "whole")
         shutil.rmtree(tmp_path / "parts")
-    assert deadly > 30
+    assert writes.deadly > 30

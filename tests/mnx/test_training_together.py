@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from small_training import make, plain, same_bits, separable, with_dropout, with_norm
+from small_training import DeadlyWrites, make, plain, same_bits, separable, with_dropout, with_norm
 
 from mnx.errors import MnxError
 from mnx.events import Event, Events
@@ -130,20 +130,12 @@ def test_a_training_that_dies_between_any_files_it_writes_ends_with_the_same_bit
     recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made = [plain(), explosive(), with_norm()] if recipe is WILD else models()
-    whole, fsync = together(tmp_path / "whole", recipe, made), os.fsync
-    calls = deadly = uneven = 0
-
-    def counted(descriptor: int) -> None:
-        nonlocal calls
-        calls += 1
-        if calls == deadly:
-            raise KeyboardInterrupt
-        fsync(descriptor)
-
-    monkeypatch.setattr(os, "fsync", counted)
+    whole = together(tmp_path / "whole", recipe, made)
+    writes, uneven = DeadlyWrites(), 0
+    monkeypatch.setattr(os, "fsync", writes)
     parts: dict[str, Trained] = {}
     while not parts:
-        calls, deadly = 0, deadly + 1
+        writes.next()
         try:
             parts = together(tmp_path / "parts", recipe, made)
         except KeyboardInterrupt:

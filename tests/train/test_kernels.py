@@ -10,11 +10,11 @@ import pytest
 from onnx import NodeProto, TensorProto, helper
 from onnxruntime import InferenceSession
 
+from mnx.graphs.canonical.fused import MICROSOFT
 from mnx.graphs.model import Array
 from mnx.graphs.verify import difference
 from mnx.train.kernels import with_quick_kernels
 from mnx.train.kernels.blocked import BLOCKED, block_size
-from mnx.train.kernels.graph import MICROSOFT
 
 ROUNDING = 1e-6
 

@@ -48,7 +48,7 @@ def fits(graph: Graph, shape: Sequence[int]) -> bool:
 
 
 def taps_outside(graph: Graph, weight: str, out: int, into: int, output: str) -> str:
-    """Blocked weights (blocks out, blocks in, taps, in, out) of (blocks out, blocks in, in, taps, out), in any shape.
+    """Add what makes weights (blocks out, blocks in, in, taps, out) blocked, taps before in and out.
 
     A Transpose that moves one axis is several times faster than one that moves more.
     """

@@ -20,8 +20,9 @@ from collections.abc import Sequence
 import numpy as np
 from onnx import NodeProto
 
+from mnx.graphs.canonical.fused import MICROSOFT
 from mnx.train.kernels.blocked import convolved, fits, taps_outside
-from mnx.train.kernels.graph import MICROSOFT, Graph, plain, window_of
+from mnx.train.kernels.graph import Graph, plain, window_of
 
 _CHANNELS = range(16, 129)
 """How many channels on either side make the products faster than ConvGrad, by measurement."""

@@ -11,9 +11,6 @@ from onnx import NodeProto, helper
 
 from mnx.graphs.model import Array
 
-MICROSOFT = "com.microsoft"
-"""The domain of ONNX Runtime's own ops."""
-
 
 @dataclass
 class Graph:

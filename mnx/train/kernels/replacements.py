@@ -7,9 +7,10 @@ from collections.abc import Callable, Mapping, Sequence
 import onnx
 from onnx import NodeProto, helper, numpy_helper
 
+from mnx.graphs.canonical.fused import MICROSOFT
 from mnx.train.kernels.blocked import BLOCKED, block_size, blocked_convolution
 from mnx.train.kernels.convolution import convolution_gradient
-from mnx.train.kernels.graph import MICROSOFT, Graph
+from mnx.train.kernels.graph import Graph
 from mnx.train.kernels.relu import relu_gradient
 
 REPLACEMENTS: Mapping[tuple[str, str], Callable[[NodeProto, Graph], bool]] = {
@@ -36,10 +37,9 @@ def with_quick_kernels(proto: bytes, shapes: Mapping[str, Sequence[int]], thread
         replace = REPLACEMENTS.get((node.domain, node.op_type))
         if replace is None or not replace(node, graph):
             graph.nodes.append(node)
-    nodes = list(graph.nodes)
     del model.graph.node[:]
-    model.graph.node.extend(nodes)
+    model.graph.node.extend(graph.nodes)
     model.graph.initializer.extend(numpy_helper.from_array(array, name) for name, array in graph.constants.items())
-    if any(node.domain == BLOCKED for node in nodes):
+    if any(node.domain == BLOCKED for node in graph.nodes):
         model.opset_import.append(helper.make_opsetid(BLOCKED, 1))
     return bytes(model.SerializeToString())

@@ -16,10 +16,9 @@ from math import prod
 
 import numpy as np
 
+from mnx.graphs.canonical.fused import MICROSOFT
 from mnx.graphs.model import Node
 from mnx.train.lowering.draft import Draft, Parts
-
-RUNTIME_DOMAIN = "com.microsoft"
 
 
 def batch_normalization(node: Node, draft: Draft) -> None:
@@ -30,7 +29,7 @@ def batch_normalization(node: Node, draft: Draft) -> None:
     batch_mean, inverse = at.name(), at.name()
     inputs, outputs = (x, scale, shift, *overwritten), (node.outputs[0], at.name(), at.name(), batch_mean, inverse)
     attributes = {"epsilon": epsilon, "momentum": decay, "training_mode": 1}
-    draft.append(Node(node.name, "BatchNormInternal", inputs, outputs, attributes, RUNTIME_DOMAIN))
+    draft.append(Node(node.name, "BatchNormInternal", inputs, outputs, attributes, MICROSOFT))
 
     one = at.constant(1.0)
     guarded = at("Div", one, at("Mul", inverse, inverse))
