@@ -1,6 +1,7 @@
 """A hundred training steps of every family of networks, beside torch training the network that was exported.
 
     python benchmarks/parity.py [--steps 100] [--batch 16] [--only FAMILY ...] [--out benchmarks/results/parity.md]
+                                [--save FOLDER]
 
 The networks are the small ones of tests/graphs/families.py, exported by TorchScript with their normalisation preserved
 and read by mnx; torch trains the module itself in training mode. Both begin with the same weights, see the same batches
@@ -10,28 +11,31 @@ relative to max(1, the largest). Rounding grows with the steps, in jumps where i
 is the largest difference of torch's own losses from those that it has in double precision, and `step apart` the first
 step at which ours differ from torch's by more than 1e-4. Biases that reading has made explicit are trained here and not
 there: behind a BatchNormalization they do nothing, behind a GroupNormalization (resnet_group_norm) they learn.
+--save keeps every network, and what torch made of it, for benchmarks/on_gpu.py on a machine without torch.
 """
 
 from __future__ import annotations
 
 import argparse
 import copy
+import json
 import platform
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import onnxruntime
 import torch
+from common.batches import batches
 from torch import nn
 from torch.nn import functional
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "graphs"))
 
-from exporters import Input, export
+from exporters import export
 from families import FAMILIES
 
 from mnx.errors import MnxError
@@ -62,38 +66,14 @@ class Result:
     outputs: float
 
 
-def batches(inputs: Sequence[Input], classes: int, count: int, size: int) -> list[tuple[tuple[Array, ...], Array]]:
-    """Batches of examples around the centre of their class; of ids, with words that the class likes."""
-    random = np.random.default_rng(0)
-    found = []
-    centres = [
-        random.standard_normal((classes, *port.shape), np.float32)
-        if port.high is None
-        else random.integers(0, port.high, (classes, *port.shape))
-        for port in inputs
-    ]
-    for _ in range(count):
-        y = random.integers(0, classes, size)
-        x = []
-        for port, centre in zip(inputs, centres, strict=True):
-            if port.high is None:
-                x.append(centre[y] + random.standard_normal((size, *port.shape), np.float32))
-            elif port.high == 2:
-                x.append(np.ones((size, *port.shape), np.int64))
-            else:
-                kept = random.random((size, *port.shape)) < 0.5
-                x.append(np.where(kept, centre[y], random.integers(0, port.high, (size, *port.shape))))
-        found.append((tuple(x), y))
-    return found
-
-
-def compared(name: str, settings: StepSettings, steps: int, size: int) -> Result:
+def compared(name: str, settings: StepSettings, steps: int, size: int, save: Path | None = None) -> Result:
     """Train one family's first member both ways."""
     family = FAMILIES[name]
     net = family.member(0)
     with tempfile.TemporaryDirectory() as folder:
-        export(net, "script_preserve", family.inputs, Path(folder) / "net.onnx")
-        model = read(Path(folder) / "net.onnx")
+        path = (save or Path(folder)) / f"{name}.onnx"
+        export(net, "script_preserve", family.inputs, path)
+        model = read(path)
     engine = Engine(model, settings, threads=1)
     net.train()
     for module in net.modules():
@@ -114,6 +94,11 @@ def compared(name: str, settings: StepSettings, steps: int, size: int) -> Result
     unseen = drawn[-1][0]
     with torch.no_grad():
         expected = net(*map(torch.from_numpy, unseen)).numpy()
+    if save is not None:
+        ports = [{"name": port.name, "shape": port.shape, "high": port.high} for port in family.inputs]
+        told = {"family": name, "inputs": ports, "steps": steps, "batch": size, "lr": lr, **asdict(settings)}
+        saved = {"losses": np.array(theirs), "outputs": expected, "told": np.array(json.dumps(told))}
+        np.savez(save / f"{name}-{settings.optimiser}.npz", **saved)
     outputs = float(np.abs(engine.evaluate(unseen) - expected).max() / max(1.0, np.abs(expected).max()))
     gaps = np.abs(np.array(ours) - theirs)
     apart = next((step + 1 for step, gap in enumerate(gaps) if not gap <= APART), None)
@@ -160,13 +145,16 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", choices=list(FAMILIES), default=list(FAMILIES), metavar="FAMILY")
     parser.add_argument("--adamw", nargs="*", choices=list(FAMILIES), metavar="FAMILY", help="these by AdamW too")
     parser.add_argument("--out", type=Path, help="write the table as markdown")
+    parser.add_argument("--save", type=Path, metavar="FOLDER", help="keep networks, and what torch made of them")
     options = parser.parse_args()
+    if options.save:
+        options.save.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(1)
     rows, refused = [], []
     asked = [(name, SGD) for name in options.only] + [(name, ADAMW) for name in options.adamw or []]
     for name, settings in asked:
         try:
-            found = compared(name, replace(settings), options.steps, options.batch)
+            found = compared(name, replace(settings), options.steps, options.batch, options.save)
         except (MnxError, GraphError) as error:
             refused.append(f"- {name}: {error}")
             print(refused[-1], file=sys.stderr, flush=True)

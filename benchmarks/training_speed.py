@@ -28,8 +28,8 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 import torch
-from torch import Tensor, nn
-from torch.nn import functional
+from common.torch_networks import LR, TORCH_NETWORKS, of_torch
+from torch import nn
 
 from mnx.graphs.files import write_text
 from mnx.graphs.model import Model
@@ -40,75 +40,15 @@ from mnx.train.ort import Engine
 from mnx.train.settings import StepSettings
 
 SETTINGS = StepSettings(momentum=0.9, nesterov=True, weight_decay=5e-4)
-LR = 0.01
 VGG = "(3:32)x2 | (3:64)x2 | (3:128)x2 | (3:256)x2"
 
 
-class Perceptron(nn.Sequential):
-    """784-1024-1024-10."""
-
-    def __init__(self) -> None:
-        super().__init__(nn.Linear(784, 1024), nn.ReLU(), nn.Linear(1024, 1024), nn.ReLU(), nn.Linear(1024, 10))
-
-
-class Vgg(nn.Sequential):
-    """Eight convolutions with normalisation in four blocks."""
-
-    def __init__(self) -> None:
-        layers: list[nn.Module] = []
-        into = 3
-        for block in parse_blocks(VGG):
-            for kernel, out in block:
-                layers += [nn.Conv2d(into, out, kernel, padding=kernel // 2), nn.BatchNorm2d(out), nn.ReLU()]
-                into = out
-            layers.append(nn.MaxPool2d(2))
-        super().__init__(*layers, nn.Flatten(), nn.Linear(into * 4, 128), nn.ReLU(), nn.Linear(128, 10))
-
-
-class Block(nn.Module):
-    """A basic residual block."""
-
-    def __init__(self, into: int, out: int, stride: int) -> None:
-        super().__init__()
-        self.first = nn.Sequential(nn.Conv2d(into, out, 3, stride, 1, bias=False), nn.BatchNorm2d(out), nn.ReLU())
-        self.second = nn.Sequential(nn.Conv2d(out, out, 3, 1, 1, bias=False), nn.BatchNorm2d(out))
-        project = nn.Sequential(nn.Conv2d(into, out, 1, stride, bias=False), nn.BatchNorm2d(out))
-        self.shortcut: nn.Module = project if into != out or stride > 1 else nn.Identity()
-
-    def forward(self, x: Tensor) -> Tensor:
-        return functional.relu(self.second(self.first(x)) + self.shortcut(x))
-
-
-class ResNet20(nn.Sequential):
-    """He et al. 2016, for CIFAR."""
-
-    def __init__(self) -> None:
-        stem = [nn.Conv2d(3, 16, 3, 1, 1, bias=False), nn.BatchNorm2d(16), nn.ReLU()]
-        widths = [(16, 16, 1)] * 3 + [(16, 32, 2)] + [(32, 32, 1)] * 2 + [(32, 64, 2)] + [(64, 64, 1)] * 2
-        super().__init__(
-            *stem, *(Block(*each) for each in widths), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(64, 10)
-        )
-
-
-NETWORKS: dict[str, tuple[Callable[[], Model], Callable[[], nn.Module]]] = {
-    "MLP": (lambda: mlp("mlp", 784, (1024, 1024), 10), Perceptron),
-    "VGG-BN": (lambda: vgg("vgg", parse_blocks(VGG), 10, (3, 32, 32), (128,), batch_norm=True), Vgg),
-    "ResNet-20": (lambda: resnet("resnet20", (3, 3, 3), 16, 10, (3, 32, 32)), ResNet20),
+NETWORKS: dict[str, Callable[[], Model]] = {
+    "MLP": lambda: mlp("mlp", 784, (1024, 1024), 10),
+    "VGG-BN": lambda: vgg("vgg", parse_blocks(VGG), 10, (3, 32, 32), (128,), batch_norm=True),
+    "ResNet-20": lambda: resnet("resnet20", (3, 3, 3), 16, 10, (3, 32, 32)),
 }
-
-
-def of_torch(network: nn.Module, x: np.ndarray, y: np.ndarray) -> Callable[[], None]:
-    """One step as users of torch write it."""
-    network.train()
-    optimiser = torch.optim.SGD(network.parameters(), LR, momentum=0.9, nesterov=True, weight_decay=5e-4)
-    given, labels = torch.tensor(x), torch.tensor(y)
-
-    def step() -> None:
-        optimiser.zero_grad()
-        functional.cross_entropy(network(given), labels).backward()
-        optimiser.step()
-
-    return step
+"""The networks of `TORCH_NETWORKS`."""
 
 
 def parameters_of(network: nn.Module) -> int:
@@ -126,8 +66,7 @@ def burst(step: Callable[[], object], many: int) -> tuple[float, float]:
 def compared(name: str, threads: int, batch: int, pairs: int) -> dict[str, float]:
     """Medians of one network at one number of threads, in this process."""
     torch.set_num_threads(threads)
-    make, make_torch = NETWORKS[name]
-    model, network = make(), make_torch()
+    model, network = NETWORKS[name](), TORCH_NETWORKS[name][0]()
     random = np.random.default_rng(0)
     x = random.standard_normal((batch, *model.inputs[0].shape), np.float32)
     y = random.integers(0, 10, batch)
@@ -184,7 +123,7 @@ def profile(name: str, batch: int) -> str:
         return made
 
     sessions._options = profiled
-    engine = Engine(NETWORKS[name][0](), SETTINGS, threads=1)
+    engine = Engine(NETWORKS[name](), SETTINGS, threads=1)
     steps = engine.together([])
     sessions._options = options
     random = np.random.default_rng(0)

@@ -20,6 +20,10 @@ WHEELS: Final[Mapping[str, str]] = {
     "libcurand.so.10": "nvidia-curand-cu11",
     "libcufft.so.10": "nvidia-cufft-cu11",
     "libcudnn.so.8": "'nvidia-cudnn-cu11<9'",
+    **{
+        f"libcudnn_{part}.so.8": "'nvidia-cudnn-cu11<9'"
+        for part in ("ops_infer", "ops_train", "cnn_infer", "cnn_train", "adv_infer", "adv_train")
+    },
 }
 """Library -> the wheel that brings it, in an order in which they can be loaded."""
 
@@ -34,9 +38,6 @@ def load_libraries() -> None:
     for library in WHEELS:
         for path in [path for folder in folders for path in sorted(folder.glob(f"*/lib/{library}"))][:1]:
             _load(path)
-            if "cudnn" in library:
-                for part in sorted(path.parent.glob("libcudnn_*.so.8")):
-                    _load(part)
 
 
 def missing(folder: Path) -> str:
@@ -47,9 +48,9 @@ def missing(folder: Path) -> str:
     if problem := _load(Path(DRIVER)):
         return f"NVIDIA's driver is missing ({problem}): install it, or start the container with the GPU's libraries"
     _load(folder / "libonnxruntime_providers_shared.so")
-    problem = _load(folder / PROVIDER)
-    if not problem:
-        return ""
+    # The provider does not name the parts of cuDNN; without one cuDNN ends the process at a network's first step.
+    parts = [Path(library) for library in WHEELS if library.startswith("libcudnn_")]
+    problem = _load(folder / PROVIDER) or next(filter(None, map(_load, parts)), "")
     found = re.match(r"(lib\S+?\.so[.\d]*): cannot open", problem)
     wheel = WHEELS.get(found[1]) if found else None
     return f"{problem}: pip install {wheel}" if wheel else problem

@@ -14,6 +14,7 @@ import numpy.typing as npt
 from mnx.errors import MnxError
 from mnx.graphs.model import Array
 from mnx.train.cuda import load_libraries, missing
+from mnx.train.cuda_opset import for_cuda
 
 PROVIDERS: Final[Mapping[str, str]] = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 """Device -> what ONNX Runtime calls it."""
@@ -81,7 +82,8 @@ def session(proto: bytes, device: str, threads: int) -> Any:
     # Planning all memory ahead takes a fifth more of it on the CPU, once for every batch size, and saves no time.
     options.enable_mem_pattern = device != "cpu"
     runtime, wanted = _runtime(), PROVIDERS[device]
-    started = runtime.InferenceSession(proto, options, providers=[(wanted, dict(PROVIDER_OPTIONS[device]))])
+    given = for_cuda(proto) if device == "cuda" else proto
+    started = runtime.InferenceSession(given, options, providers=[(wanted, dict(PROVIDER_OPTIONS[device]))])
     if started.get_providers()[0] != wanted:
         raise MnxError(
             f"device '{device}': {wanted} could not start, though all its libraries are there: look for the GPU with "

@@ -43,30 +43,55 @@ def test_a_missing_driver_is_named_before_the_provider_is_loaded(
     assert cuda.missing(tmp_path).startswith("NVIDIA's driver is missing (libno-such-driver.so.1: cannot open")
 
 
-def test_a_missing_library_is_named_with_its_wheel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cuda, "DRIVER", str(library(tmp_path / "driver.so")))
-    library(tmp_path / cuda.PROVIDER, needs="libcufft.so.10")
-    found = cuda.missing(tmp_path)
-    assert "libcufft.so.10: cannot open shared object file" in found
-    assert found.endswith("pip install nvidia-cufft-cu11")
-
-
-def test_libraries_in_wheels_are_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In a process of its own, for what is loaded stays."""
-    library(tmp_path / "nvidia" / "cufft" / "lib" / "libcufft.so.10")
+def in_a_process(tmp_path: Path, program: str) -> None:
+    """Run in a process of its own, where what is loaded stays, and nothing is loaded yet."""
     driver = library(tmp_path / "driver.so")
-    library(tmp_path / cuda.PROVIDER, needs="libcufft.so.10")
-    program = f"""
+    begin = f"""
 import sys
 from pathlib import Path
 sys.path.insert(0, {str(tmp_path)!r})
 from mnx.train import cuda
-cuda.DRIVER = {str(driver)!r}
-assert cuda.missing(Path({str(tmp_path)!r}))
-cuda.load_libraries()
-assert not cuda.missing(Path({str(tmp_path)!r})), cuda.missing(Path({str(tmp_path)!r}))
+cuda.DRIVER, folder = {str(driver)!r}, Path({str(tmp_path)!r})
 """
-    subprocess.run([sys.executable, "-c", program], check=True)
+    subprocess.run([sys.executable, "-c", begin + program], check=True)
+
+
+def test_a_missing_library_is_named_with_its_wheel(tmp_path: Path) -> None:
+    library(tmp_path / cuda.PROVIDER, needs="libcufft.so.10")
+    program = """
+found = cuda.missing(folder)
+assert "libcufft.so.10: cannot open shared object file" in found, found
+assert found.endswith("pip install nvidia-cufft-cu11"), found
+"""
+    in_a_process(tmp_path, program)
+
+
+@pytest.mark.parametrize("part", ["ops_infer", "adv_infer"])
+def test_a_part_of_cudnn_that_is_missing_is_named(tmp_path: Path, part: str) -> None:
+    """cuDNN would end the process when it first needs one."""
+    library(tmp_path / cuda.PROVIDER)
+    for name in [name for name in cuda.WHEELS if "cudnn" in name and part not in name]:
+        library(tmp_path / "nvidia" / "cudnn" / "lib" / name)
+    program = f"""
+cuda.load_libraries()
+found = cuda.missing(folder)
+assert found.startswith("libcudnn_{part}.so.8: cannot open shared object file"), found
+assert found.endswith("pip install 'nvidia-cudnn-cu11<9'"), found
+"""
+    in_a_process(tmp_path, program)
+
+
+def test_libraries_in_wheels_are_loaded(tmp_path: Path) -> None:
+    library(tmp_path / "nvidia" / "cufft" / "lib" / "libcufft.so.10")
+    for name in [name for name in cuda.WHEELS if "cudnn" in name]:
+        library(tmp_path / "nvidia" / "cudnn" / "lib" / name)
+    library(tmp_path / cuda.PROVIDER, needs="libcufft.so.10")
+    program = """
+assert cuda.missing(folder)
+cuda.load_libraries()
+assert not cuda.missing(folder), cuda.missing(folder)
+"""
+    in_a_process(tmp_path, program)
 
 
 @pytest.mark.skipif(importlib.util.find_spec("onnxruntime") is None, reason="no runtime is installed")

@@ -21,7 +21,7 @@ from mnx.graphs.proto import to_proto
 from mnx.graphs.verify import difference
 from mnx.train.augment import CROP, CUTOUT, MIRROR, PLAIN, Augmentation, draws
 from mnx.train.feed import AHEAD, Feed
-from mnx.train.onnxruntime_sessions import PROVIDERS, run, session
+from mnx.train.onnxruntime_sessions import require_device, run, session
 from mnx.train.read_ahead import read_ahead
 
 ALL = Augmentation(crop=2, mirror="random", cutout=3, mixup=1.0)
@@ -308,8 +308,10 @@ def test_a_batch_is_bound_as_it_is_as_the_input_of_another_graph() -> None:
 @pytest.mark.gpu
 @pytest.mark.parametrize("limit", [0, 1 << 30])
 def test_batches_on_a_gpu_are_those_on_the_cpu_and_stay_there(limit: int) -> None:
-    if PROVIDERS["cuda"] not in pytest.importorskip("onnxruntime").get_available_providers():
-        pytest.skip("the installed onnxruntime has no CUDA")
+    try:
+        require_device("cuda")
+    except MnxError as error:
+        pytest.skip(str(error))
     raw = images()
     there, here = (
         Feed((raw,), (as_input(raw, "NHWC"),), ALL, device, seed=4, resident_bytes=limit) for device in ("cuda", "cpu")
