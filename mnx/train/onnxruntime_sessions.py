@@ -21,7 +21,7 @@ PROVIDERS: Final[Mapping[str, str]] = {"cpu": "CPUExecutionProvider", "cuda": "C
 
 PROVIDER_OPTIONS: Final[Mapping[str, Mapping[str, str]]] = {
     "cpu": {},
-    "cuda": {"use_tf32": "0", "cudnn_conv_algo_search": "HEURISTIC"},
+    "cuda": {"use_tf32": "0", "cudnn_conv_algo_search": "DEFAULT"},
 }
 """float32 means float32; batches of many sizes come, so that no algorithm is searched for each by trial."""
 

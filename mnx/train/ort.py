@@ -20,7 +20,7 @@ from mnx.train.augment import Augmentation
 from mnx.train.batch_inputs import examples
 from mnx.train.feed import Fed, Feed
 from mnx.train.fused import Fused
-from mnx.train.kernels import with_quick_kernels
+from mnx.train.kernels import with_cuda_kernels, with_quick_kernels
 from mnx.train.on_device import OnDevice
 from mnx.train.onnxruntime_sessions import differentiate, require_device, run, session
 from mnx.train.settings import AVERAGE, WEIGHT, Diverged, StepSettings
@@ -51,7 +51,7 @@ class Engine:
             raise MnxError(f"threads = {threads}: give 1 to {most} on this machine, or none for all cores")
         require_device(device)
         self._model, self._threads = model, threads or os.cpu_count() or 1
-        gradients: Differentiate = differentiate
+        gradients: Differentiate = _gradients_on_cuda
         if device == "cpu":
             gradients = partial(_quick_gradients, shapes=shapes(model, 1), threads=self._threads)
         graph = step_graph(model, settings, gradients)
@@ -163,3 +163,7 @@ class Engine:
 
 def _quick_gradients(proto: bytes, names: Sequence[str], loss: str, shapes: Mapping[str, Shape], threads: int) -> bytes:
     return with_quick_kernels(differentiate(proto, names, loss), shapes, threads)
+
+
+def _gradients_on_cuda(proto: bytes, names: Sequence[str], loss: str) -> bytes:
+    return with_cuda_kernels(differentiate(proto, names, loss))

@@ -13,7 +13,7 @@ from onnxruntime import InferenceSession
 from mnx.graphs.canonical.fused import MICROSOFT
 from mnx.graphs.model import Array
 from mnx.graphs.verify import difference
-from mnx.train.kernels import with_quick_kernels
+from mnx.train.kernels import with_cuda_kernels, with_quick_kernels
 from mnx.train.kernels.blocked import BLOCKED, block_size
 
 ROUNDING = 1e-6
@@ -139,3 +139,47 @@ def test_other_convolutions_stay_as_they_are(
     feeds, attributes = convolution(x, out, kernel, **attributes)
     proto = graph(helper.make_node("Conv", ["x", "w"], ["y"], **attributes), feeds)
     assert ops(with_quick_kernels(proto, {name: array.shape for name, array in feeds.items()}, 2)) == ["Conv"]
+
+
+def pooling(x: Sequence[int], kernel: Sequence[int], **attributes: Sequence[int] | int) -> bytes:
+    """A max pooling and its gradient by x, as ONNX Runtime builds it."""
+    nodes = [
+        helper.make_node("MaxPool", ["x"], ["y", "places"], "pool", kernel_shape=kernel, **attributes),
+        helper.make_node("Mul", ["y", "factor"], ["d"]),
+        helper.make_node("MaxPoolGrad", ["d", "places"], ["dx"], "gradient", kernel_shape=kernel, **attributes),
+    ]
+    batch = ["batch", *x[1:]]
+    inputs = [helper.make_tensor_value_info(name, TensorProto.FLOAT, batch) for name in ("x", "factor")]
+    inputs[1].type.tensor_type.ClearField("shape")
+    made = helper.make_graph(nodes, "g", inputs, [helper.make_tensor_value_info("dx", TensorProto.FLOAT, batch)])
+    return helper.make_model(made, opset_imports=[helper.make_opsetid("", 21)], ir_version=10).SerializeToString()
+
+
+@pytest.mark.parametrize(
+    ("x", "kernel", "attributes"),
+    [
+        ((3, 4, 8, 6), (2, 2), {"strides": [2, 2]}),
+        ((3, 4, 9, 7), (2, 3), {"strides": [3, 3], "pads": [0, 1, 1, 1]}),
+        ((2, 3, 9, 8), (3, 3), {"strides": [2, 2], "pads": [1, 1, 1, 1]}),
+        ((2, 3, 9, 8), (3, 3), {"strides": [2, 2], "ceil_mode": 1}),
+        ((2, 3, 7, 8), (3, 2), {"strides": [1, 1]}),
+        ((2, 3, 9, 9), (2, 2), {"strides": [2, 2], "dilations": [2, 1]}),
+        ((2, 3, 12), (3,), {"strides": [2]}),
+        ((2, 3, 5, 6, 4), (2, 2, 2), {"strides": [2, 2, 2]}),
+        ((2, 3, 5, 6, 4), (3, 2, 2), {"strides": [1, 2, 1]}),
+    ],
+)
+def test_the_max_pool_gradient_for_cuda_gives_the_same_numbers(
+    x: Sequence[int], kernel: Sequence[int], attributes: dict[str, Sequence[int] | int]
+) -> None:
+    """Windows that overlap add up what comes to one element, in another order."""
+    slow = pooling(x, kernel, **attributes)
+    quick = with_cuda_kernels(slow)
+    assert "MaxPoolGrad" not in ops(quick)
+    values = normal(*x)
+    pooled = onnx.shape_inference.infer_shapes(onnx.load_model_from_string(slow)).graph.value_info
+    shape = next([each.dim_value for each in v.type.tensor_type.shape.dim] for v in pooled if v.name == "y")
+    feeds = {"x": values, "factor": normal(x[0], *shape[1:])}
+    (expected,), (given,) = run(slow, feeds), run(quick, feeds)
+    assert np.count_nonzero(expected) > 0.02 * expected.size
+    assert difference(expected, given, ROUNDING).passed

@@ -1,5 +1,5 @@
-"""Ops of a step whose CPU kernels are slow, as others that give the same numbers faster; one file per kind of op."""
+"""Ops of a step whose kernels are slow or missing, as others that give the same numbers; one file per kind of op."""
 
-from mnx.train.kernels.replacements import with_quick_kernels
+from mnx.train.kernels.replacements import with_cuda_kernels, with_quick_kernels
 
-__all__ = ["with_quick_kernels"]
+__all__ = ["with_cuda_kernels", "with_quick_kernels"]

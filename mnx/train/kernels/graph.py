@@ -20,13 +20,15 @@ class Graph:
         shapes: of weights and other values by name; values that nothing is known of are left out.
         threads: that the graph is run with.
         block: channels of a block of the runtime's blocked layout, 0 where it has none; see `blocked`.
+        makers: the node that makes a value, by the value's name.
         constants: that were added, by name.
         nodes: that stand in place of the node that is being replaced.
     """
 
-    shapes: Mapping[str, Sequence[int]]
-    threads: int
-    block: int
+    shapes: Mapping[str, Sequence[int]] = field(default_factory=dict)
+    threads: int = 1
+    block: int = 0
+    makers: Mapping[str, NodeProto] = field(default_factory=dict)
     constants: dict[str, Array] = field(default_factory=dict)
     nodes: list[NodeProto] = field(default_factory=list)
 
