@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
@@ -30,6 +31,11 @@ _INSTALL = (
     "(onnxruntime, onnxruntime-gpu and onnxruntime-training install the same module)"
 )
 _ERRORS_ONLY = 3
+_FAILED_NODE = re.compile(
+    r"while running (?P<op>\S+) node\. Name:(?P<name>'.*?') Status Message: (?P<reason>.*?)(?: ;|$)"
+)
+_SHORT = re.compile(r"llocate memory|out of memory|bad_alloc|bad allocation", re.IGNORECASE)
+_GPU_FAILURE = re.compile(r"\b(?:CUDA|CUDNN|CUBLAS) failure")
 
 
 def require_device(device: str) -> None:
@@ -74,7 +80,7 @@ def session(proto: bytes, device: str, threads: int) -> Any:
     """A session that runs a model on a device that `require_device` let pass.
 
     Raises:
-        MnxError: the device could not be started.
+        MnxError: the device could not be started, the runtime does not take the model, or memory is short.
     """
     options = _options()
     options.intra_op_num_threads = threads
@@ -83,7 +89,10 @@ def session(proto: bytes, device: str, threads: int) -> Any:
     options.enable_mem_pattern = device != "cpu"
     runtime, wanted = _runtime(), PROVIDERS[device]
     given = for_cuda(proto) if device == "cuda" else proto
-    started = runtime.InferenceSession(given, options, providers=[(wanted, dict(PROVIDER_OPTIONS[device]))])
+    try:
+        started = runtime.InferenceSession(given, options, providers=[(wanted, dict(PROVIDER_OPTIONS[device]))])
+    except Exception as error:
+        raise _explained(error) from error
     if started.get_providers()[0] != wanted:
         raise MnxError(
             f"device '{device}': {wanted} could not start, though all its libraries are there: look for the GPU with "
@@ -93,13 +102,27 @@ def session(proto: bytes, device: str, threads: int) -> Any:
 
 
 def buffer(shape: Sequence[int], dtype: npt.DTypeLike, device: str) -> Any:
-    """Memory for one tensor on a device, not initialised."""
-    return _runtime().OrtValue.ortvalue_from_shape_and_type(list(shape), dtype, device, 0)
+    """Memory for one tensor on a device, not initialised.
+
+    Raises:
+        MnxError: memory is short.
+    """
+    try:
+        return _runtime().OrtValue.ortvalue_from_shape_and_type(list(shape), dtype, device, 0)
+    except Exception as error:
+        raise _explained(error) from error
 
 
 def resident(array: Array, device: str) -> Any:
-    """An array on a device. On the CPU it stays where it is, memory-mapped files too, if it is in C order."""
-    return _runtime().OrtValue.ortvalue_from_numpy(np.asarray(array, order="C"), device, 0)
+    """An array on a device. On the CPU it stays where it is, memory-mapped files too, if it is in C order.
+
+    Raises:
+        MnxError: memory is short.
+    """
+    try:
+        return _runtime().OrtValue.ortvalue_from_numpy(np.asarray(array, order="C"), device, 0)
+    except Exception as error:
+        raise _explained(error) from error
 
 
 def bind(binding: Any, values: Mapping[str, Any]) -> None:
@@ -112,10 +135,28 @@ def bind(binding: Any, values: Mapping[str, Any]) -> None:
 
 
 def run(started: Any, binding: Any) -> None:
-    """Run a session on a binding of its inputs and outputs, to the end."""
-    binding.synchronize_inputs()
-    started.run_with_iobinding(binding)
-    binding.synchronize_outputs()
+    """Run a session on a binding of its inputs and outputs, to the end.
+
+    Raises:
+        MnxError: an op failed, or memory is short.
+    """
+    try:
+        binding.synchronize_inputs()
+        started.run_with_iobinding(binding)
+        binding.synchronize_outputs()
+    except Exception as error:
+        raise _explained(error) from error
+
+
+def _explained(error: Exception) -> MnxError:
+    """What ONNX Runtime says of a failure, in one line, and what helps; its exceptions have no common class."""
+    said = " ".join(str(error).split())
+    found = _FAILED_NODE.search(said)
+    what = f"{found['op']} node {found['name']}: {found['reason']}" if found else said
+    helps = "give a smaller batch (--set batch=N), fewer --jobs, or more memory" if _SHORT.search(said) else ""
+    if _GPU_FAILURE.search(said) and not helps:
+        helps = "this network cannot be trained on this GPU by this runtime; --device cpu trains it"
+    return MnxError("; ".join(filter(None, (f"ONNX Runtime failed: {what}", helps))))
 
 
 def _options() -> Any:

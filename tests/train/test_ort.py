@@ -14,6 +14,7 @@ from mnx.graphs.model import Array, Model, Port
 from mnx.graphs.run import run
 from mnx.graphs.zoo.mlp import mlp
 from mnx.graphs.zoo.resnet import resnet
+from mnx.train import onnxruntime_sessions
 from mnx.train.lowering import Mask, draw_masks
 from mnx.train.ort import Engine
 from mnx.train.settings import Diverged, StepSettings
@@ -253,3 +254,36 @@ def test_a_step_that_diverges_in_any_part_of_its_batch_leaves_the_weights_alone(
         assert same_bits(engine.state(), untouched.state())
         assert trained(engine, model, 1, 3) == trained(untouched, model, 1, 3)
         assert same_bits(engine.state(), untouched.state())
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        (
+            "Error in execution: Non-zero status code returned while running ConvGrad node. Name:'/5/Conv_Grad_0' "
+            "Status Message: CUDNN failure 4: CUDNN_STATUS_INTERNAL_ERROR ; GPU=0 ; file=/a/b.cc ; line=2",
+            "ONNX Runtime failed: ConvGrad node '/5/Conv_Grad_0': CUDNN failure 4: CUDNN_STATUS_INTERNAL_ERROR; this "
+            "network cannot be trained on this GPU by this runtime; --device cpu trains it",
+        ),
+        (
+            "Error in execution: Non-zero status code returned while running Mul node. Name:'m' Status Message: "
+            "arena.cc:376 Failed to allocate memory for requested buffer of size 4096",
+            "ONNX Runtime failed: Mul node 'm': arena.cc:376 Failed to allocate memory for requested buffer of "
+            "size 4096; give a smaller batch (--set batch=N), fewer --jobs, or more memory",
+        ),
+        ("another\n failure", "ONNX Runtime failed: another failure"),
+    ],
+)
+def test_a_failure_of_the_runtime_is_told_in_one_line(said: str, told: str) -> None:
+    class Binding:
+        def synchronize_inputs(self) -> None:
+            raise RuntimeError(said)
+
+    with pytest.raises(MnxError) as caught:
+        onnxruntime_sessions.run(None, Binding())
+    assert str(caught.value) == told
+
+
+def test_memory_that_is_not_there_is_told() -> None:
+    with pytest.raises(MnxError, match=r"bad_alloc; give a smaller batch \(--set batch=N\)"):
+        onnxruntime_sessions.buffer((1 << 45,), np.float32, "cpu")
