@@ -2,15 +2,20 @@
 
     softmax((0, z)) = (1 - sigmoid(z), sigmoid(z)),    z = x w^T + b  ->  (0, z) = x (0, w)^T + (0, b)
 
-Concat(1 - p, p) with p = Sigmoid(z) is then a Softmax, and p itself a part of it.
+Concat(1 - p, p) with p = Sigmoid(z) is then a Softmax, and p itself a part of it. p may be a column, (batch, 1), or what
+is left of one, (batch,).
 """
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 import numpy as np
 
 from mnx.graphs.model import Model, Node, Port
 
+COLUMN = frozenset({"Reshape", "Gather"})
+"""What makes (batch,) of (batch, 1)."""
 _CLASSES = 2
 
 
@@ -25,9 +30,9 @@ def two_logits(model: Model, outputs: tuple[Port, ...]) -> Model:
     if joined is not None:
         sigmoid, inner, end = joined
         head = (Node(end.name, "Softmax", sigmoid.inputs, end.outputs, {"axis": -1}), *model.head)
-    elif model.outputs[0].shape == (1,) and [node.op for node in model.head] == ["Sigmoid"] and len(outputs) == 1:
-        sigmoid, inner = model.head[0], []
-        head = _second(sigmoid)
+    elif model.outputs[0].shape == (1,) and len(outputs) == 1 and (found := _sigmoid_first(model.head)):
+        sigmoid, inner = found[0], []
+        head = (*_second(sigmoid), *found[1:])
     else:
         return model
     logit = sigmoid.inputs[0]
@@ -60,6 +65,23 @@ def _joined(model: Model) -> tuple[Node, list[Node], Node] | None:
     whole = one is not None and one.size == 1 and one.item() == 1
     alone = readers[rest.outputs[0]] == [end] and readers[share.outputs[0]] == [rest, end]
     return (share, [share, rest, end], end) if whole and alone and rest.inputs[1] == share.outputs[0] else None
+
+
+def _sigmoid_first(head: tuple[Node, ...]) -> tuple[Node, ...]:
+    """A head that is a Sigmoid, in front of or behind what makes one number of a column, in this order; () for others."""
+    first, *others = head or (None,)
+    if first is None or len(others) > 1:
+        return ()
+    if first.op == "Sigmoid":
+        return head if all(node.op in COLUMN for node in others) else ()
+    if first.op not in COLUMN or [node.op for node in others] != ["Sigmoid"]:
+        return ()
+    (sigmoid,) = others
+    share = f"{sigmoid.outputs[0]}.column"
+    return (
+        replace(sigmoid, inputs=first.inputs[:1], outputs=(share,)),
+        replace(first, inputs=(share, *first.inputs[1:]), outputs=sigmoid.outputs),
+    )
 
 
 def _second(sigmoid: Node) -> tuple[Node, ...]:

@@ -1,7 +1,7 @@
 """The head: what stands behind the class scores, peeled off so that the body has one output, the logits.
 
-Softmax, LogSoftmax or Sigmoid over the classes; ArgMax, and how labels are looked up behind it. What the head reads
-of constants becomes Constant nodes of its own.
+Softmax, LogSoftmax or Sigmoid over the classes; ArgMax, and how labels are looked up behind it; what makes one number an
+example of a column, (batch, 1) -> (batch,). What the head reads of constants becomes Constant nodes of its own.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from onnx import helper
 
-from mnx.graphs.canonical.binary import two_logits
+from mnx.graphs.canonical.binary import COLUMN, two_logits
 from mnx.graphs.errors import GraphError
 from mnx.graphs.model import Array, Attribute, Model, Node, Port, Shape, without_unused_weights
 from mnx.graphs.proto import ends_of_head
@@ -87,6 +87,7 @@ def peel(model: Model) -> Model:
     tail = _Tail(model, list(dict.fromkeys(port.name for port in model.outputs)))
     _common(tail)
     _labels(tail)
+    _column(tail)
     _activation(tail)
     logits = tail.ends[0]
     kept = tuple(node for node in model.nodes if node not in tail.nodes)
@@ -122,6 +123,18 @@ def _labels(tail: _Tail) -> None:
         tail.take(node)
         if node.op == "ArgMax":
             return
+
+
+def _column(tail: _Tail) -> None:
+    """Take off what makes (batch,) of a column (batch, 1), and a Sigmoid behind it."""
+    model, behind, node = tail.model, list[Node](), tail.latest()
+    if node is not None and node.op == "Sigmoid" and len(model.consumers()[node.inputs[0]]) == 1:
+        behind, node = [node], model.producers().get(node.inputs[0])
+    if node is None or node.op not in COLUMN:
+        return
+    if _shape(model, node.outputs[0]) == () and _shape(model, node.inputs[0]) == (1,):
+        for each in (*behind, node):
+            tail.take(each)
 
 
 def _activation(tail: _Tail) -> None:

@@ -12,6 +12,7 @@ from reading import Array, network, original, preserved, same
 
 from mnx.graphs.canonical.canonicalise import canonicalise
 from mnx.graphs.errors import GraphError
+from mnx.graphs.interface import PLAIN, SOFTMAX, head_of
 from mnx.graphs.model import Port, model_hash
 from mnx.graphs.onnx_file import read, to_proto, write
 from mnx.graphs.run import run
@@ -205,3 +206,47 @@ def test_outputs_that_do_not_are_refused() -> None:
         { h = Gemm<transB = 1>(x, w) y = Gemm<transB = 1>(h, v) }"""
     with pytest.raises(GraphError, match=r"net has several outputs \(h, y\).*export it with the logits alone"):
         canonicalise(network(text), "net")
+
+
+COLUMNS = {
+    "squeeze": "a = Constant<value_ints = [1]>() {o} = Squeeze({i}, a)",
+    "squeeze all": "{o} = Squeeze({i})",
+    "reshape": "a = Constant<value_ints = [-1]>() {o} = Reshape({i}, a)",
+    "gather": "a = Constant<value_int = 0>() {o} = Gather<axis = 1>({i}, a)",
+}
+"""How exporters write y.squeeze(-1), y.squeeze(), y.flatten() and y[:, 0] of a column y."""
+
+
+@pytest.mark.parametrize("how", COLUMNS)
+@pytest.mark.parametrize("sigmoid", ["none", "before", "behind"])
+def test_one_number_an_example_is_a_column_of_the_body(how: str, sigmoid: str, tmp_path: Path) -> None:
+    """With a Sigmoid on either side it is a probability of two classes."""
+    end = {
+        "none": COLUMNS[how].format(i="z", o="y"),
+        "before": "p = Sigmoid(z) " + COLUMNS[how].format(i="p", o="y"),
+        "behind": COLUMNS[how].format(i="z", o="p") + " y = Sigmoid(p)",
+    }[sigmoid]
+    proto = network(
+        f"""g (float[N,4] x, float[3,4] w, float[3] b, float[1,3] f, float[1] c) => (float[N] y)
+        {{ h = Gemm<transB = 1>(x, w, b) r = Relu(h) z = Gemm<transB = 1>(r, f, c) {end} }}"""
+    )
+    model = canonicalise(proto, "net")
+    assert model.outputs == (Port("z", "float32", (1 if sigmoid == "none" else 2,)),)
+    assert head_of(model) == (PLAIN if sigmoid == "none" else SOFTMAX)
+    assert preserved(model, proto)
+    assert preserved(model, proto, batch=1) or how == "squeeze all"  # which leaves no batch of one example
+    for form in ("canonical", "original"):
+        write(model, tmp_path / f"{form}.onnx", form=form)
+        back = read(tmp_path / f"{form}.onnx")
+        assert preserved(back, proto)
+        assert back.outputs == model.outputs
+        (output,) = onnx.load(tmp_path / f"{form}.onnx").graph.output
+        assert len(output.type.tensor_type.shape.dim) == 1
+
+
+def test_a_sum_over_features_is_no_column() -> None:
+    text = """g (float[N,4] x, float[3,4] w) => (float[N] y)
+        { h = Gemm<transB = 1>(x, w) a = Constant<value_ints = [1]>() y = ReduceSum<keepdims = 0>(h, a) }"""
+    model = canonicalise(network(text), "net")
+    assert model.outputs[0].shape == ()
+    assert preserved(model, network(text))
