@@ -1,10 +1,12 @@
 """The recipes that come with mnx against each other: accuracy and what it costs, one network from scratch.
 
     python benchmarks/recipes.py --data cifar.npz [--examples 6000] [--seeds 0 1 2] [--recipes fast paper default]
-                                 [--epochs N ...] [--out benchmarks/results/recipes.md]
+                                 [--epochs N ...] [--apart] [--out benchmarks/results/recipes.md]
 
 A network of VGG's kind with BatchNormalization (V16B of benchmarks/ablation.py) is trained by each recipe's keys for
 independent networks. --epochs repeats every recipe with at most so many epochs, to see what it makes of less time.
+--apart trains by `fast` with one thing different each, to see what of it helps; "identity" begins with convolutions
+that hand their input on: the first filters are the identity, as airbench has it (Jordan 2024).
 """
 
 from __future__ import annotations
@@ -13,18 +15,49 @@ import argparse
 import platform
 import sys
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from ablation import SNAPSHOT, interface_of, task
 
 from mnx.data.dataset import load
 from mnx.graphs.files import write_text
+from mnx.graphs.model import Model
 from mnx.metrics import softmax
 from mnx.train.engines import engine
 from mnx.train.recipe import Recipe
 from mnx.train.recipe_files import names, recipe
+
+APART: Mapping[str, Mapping[str, Any]] = {
+    "no label smoothing": {"label_smoothing": 0.0},
+    "no average of weights": {"average": 0.0},
+    "no shifts": {"crop": 0},
+    "no mirroring": {"mirror": "off"},
+    "mirroring at random": {"mirror": "random"},
+    "cosine": {"schedule": "cosine", "warmup": 1},
+    "half the rate": {"peak": 0.1},
+    "identity": {},
+}
+"""What is different from `fast`."""
+
+
+def identity_like(model: Model) -> Model:
+    """The model whose first filters of every convolution hand on what they see at their centre."""
+    weights = {}
+    for node in model.nodes:
+        if node.op != "Conv" or node.integer("group", 1) > 1:
+            continue
+        array = np.array(model.weights[node.inputs[1]])
+        filters, channels, *kernel = array.shape
+        if filters < channels or any(size % 2 == 0 for size in kernel):
+            continue
+        array[:channels] = 0
+        array[(range(channels), range(channels), *(size // 2 for size in kernel))] = 1
+        weights[node.inputs[1]] = array
+    return model.with_weights(weights)
 
 
 def main() -> None:
@@ -34,21 +67,24 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--recipes", nargs="+", default=names(), metavar="NAME|FILE.toml")
     parser.add_argument("--epochs", type=int, nargs="+", default=[0], help="0 for the recipe's own")
+    parser.add_argument("--apart", action="store_true", help="also `fast` with one thing different each")
     parser.add_argument("--out", type=Path, help="write the table as markdown")
     options = parser.parse_args()
+    asked: list[tuple[str, str, Mapping[str, Any]]] = [(name, name, {}) for name in options.recipes]
+    asked += [(f"fast, {what}", "fast", keys) for what, keys in APART.items()] if options.apart else []
     rows = [
         "| recipe | at most epochs | seeds | test accuracy % | epochs | multiply-adds 10^9 | processor s |",
         "| --- | --- | --- | --- | --- | --- | --- |",
     ]
-    for name in options.recipes:
+    for name, source, keys in asked:
         for epochs in options.epochs:
             found = []
             for seed in options.seeds:
-                given = task(
-                    load(options.data, interface_of(options.data), seed, train_limit=options.examples), seed, 1
-                )
+                data = load(options.data, interface_of(options.data), seed, train_limit=options.examples)
+                given = task(data, seed, 1, "none")
                 model = next(each for each in given.members if each.name == SNAPSHOT)
-                chosen = recipe(source=name).of("independent")
+                model = identity_like(model) if name.endswith("identity") else model
+                chosen = replace(recipe(source=source).of("independent"), **keys)
                 spent = time.process_time()
                 trained = given.train(model.name, model, replace(chosen, epochs=epochs) if epochs else chosen)
                 spent = time.process_time() - spent
