@@ -34,10 +34,21 @@ def batch_normalization(node: Node, draft: Draft) -> None:
     one = at.constant(1.0)
     guarded = at("Div", one, at("Mul", inverse, inverse))
     biased = at("Max", at("Sub", guarded, epsilon), 0.0)
-    count = at("Div", at("CastLike", at("Size", x), one), float(draft.shapes[x][1]))
-    unbiased = at("Mul", biased, at("Div", count, at("Max", at("Sub", count, 1.0), 1.0)))
+    unbiased = at("Mul", biased, _correction(x, draft, at))
     for old, seen in ((mean, batch_mean), (variance, unbiased)):
         draft.statistics[old] = at("Add", at("Mul", old, decay), at("Mul", seen, 1 - decay))
+
+
+def _correction(x: str, draft: Draft, at: Parts) -> str:
+    """n / (n - 1) of the n numbers a channel in x; once for all values of the same extent."""
+    extent = prod(draft.shapes[x][2:])
+    if x in draft.open or extent not in draft.corrections:
+        count = at("Div", at("CastLike", at("Size", x), at.constant(1.0)), float(draft.shapes[x][1]))
+        made = at("Div", count, at("Max", at("Sub", count, 1.0), 1.0))
+        if x in draft.open:
+            return made
+        draft.corrections[extent] = made
+    return draft.corrections[extent]
 
 
 def frozen_batch_normalization(node: Node, draft: Draft) -> None:
