@@ -44,6 +44,7 @@ from mnx.graphs.growth.perturb import Perturbation, perturbed
 from mnx.graphs.interface import Interface, interface
 from mnx.graphs.model import Array, Model
 from mnx.graphs.mothers.carve import drawn
+from mnx.graphs.mothers.identity import identity_like
 from mnx.graphs.trees.describe import describe
 from mnx.graphs.trees.structure import Structure
 from mnx.graphs.zoo.vgg import parse_blocks, vgg
@@ -83,6 +84,7 @@ class Way:
         fresh: the share of new channels that are fresh.
         perturbation: behind growth.
         snapshots: of hatched members, whether the ends of their cycles are members too.
+        identity: whether convolutions of networks with fresh weights hand their input on.
     """
 
     method: str = "mothers"
@@ -97,6 +99,7 @@ class Way:
     fresh: float = 0.0
     perturbation: Perturbation = field(default_factory=Perturbation)
     snapshots: bool = False
+    identity: bool = False
 
 
 BASE = Way(mother=24, member=4)
@@ -177,6 +180,10 @@ WAYS: dict[str, Way] = {
     "plateau:plateau+patience 8": replace(UNTIL_FLAT, of_mothers=PATIENT),
     "plateau:plateau+2 mothers": replace(UNTIL_FLAT, mothers=2),
     "plateau:plateau+upper layers drawn anew": replace(UNTIL_FLAT, perturbation=ANEW),
+    "independent:plateau+identity": Way("independent", member=60, of_members=PLATEAU, identity=True),
+    "plateau:plateau+2 mothers, patience 8, identity": replace(
+        UNTIL_FLAT, of_mothers=PATIENT, mothers=2, identity=True
+    ),
     "plateau:4": replace(UNTIL_FLAT, member=4, of_members={}),
     "plateau:8": replace(UNTIL_FLAT, member=8, of_members={}),
 }
@@ -230,9 +237,11 @@ def mothers_of(given: Task) -> Any:
 
     models: dict[str, Model] = {}
 
-    def add(name: str, model: Model, structure: Structure, seed: int) -> str:
+    def add(name: str, model: Model, structure: Structure, seed: int, identity: bool) -> str:
+        name += ", identity" if identity else ""
         if name not in models:
-            models[name], given.costs[name] = drawn(model, structure, seed), structure.cost
+            first = drawn(model, structure, seed)
+            models[name], given.costs[name] = identity_like(first) if identity else first, structure.cost
         return name
 
     @cache
@@ -250,11 +259,11 @@ def mothers_of(given: Task) -> Any:
             size = -(-len(described) // way.clusters)
             for number, start in enumerate(range(0, len(described), size)):
                 (cluster,) = by_count(described[start : start + size], 1)
-                name = add(f"of {way.clusters}: {number}", cluster.mother, cluster.structure, given.seed)
+                name = add(f"of {way.clusters}: {number}", cluster.mother, cluster.structure, given.seed, way.identity)
                 chosen |= {member.name: name for member in cluster.members}
         else:
             names = [
-                add(f"mother{number or ''}", given.mother, structure, given.seed + 1000 * number)
+                add(f"mother{number or ''}", given.mother, structure, given.seed + 1000 * number, way.identity)
                 for number in range(way.mothers)
             ]
             chosen = {member.name: names[number % way.mothers] for number, member in enumerate(given.members)}
@@ -271,6 +280,7 @@ def measured(given: Task, way: Way, mothers: Any) -> dict[str, Any]:
     if way.method == "independent":
         for model in given.members:
             fresh = drawn(model, describe(model), given.seed)
+            fresh = identity_like(fresh) if way.identity else fresh
             done = given.train(model.name, fresh, given.recipe(way.member, {"warmup": 1, **way.of_members}))
             trained.append((model.name, done))
             ends.append(done.model)

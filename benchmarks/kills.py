@@ -1,6 +1,6 @@
 """Kill runs with several processes again and again, at random moments: they end with the bytes of one that was not.
 
-    python benchmarks/kills.py --kills 40 [--device cuda]
+    python benchmarks/kills.py --kills 40 [--epochs 60] [--device cuda]
 
 The run is trained whole with --jobs 1; then again with --jobs 2, where either the parent or one of its workers is
 killed with SIGKILL after a random time, and the same command is given again. After every kill of a parent no worker may
@@ -19,12 +19,24 @@ import time
 from pathlib import Path
 
 MNX = [sys.executable, "-c", "from mnx.cli.main import main; main()"]
-SETTINGS = ["--data", "digits", "--epochs", "60", "--set", "patience=60", "--threads", "1", "-q"]
+SETTINGS = ["--data", "digits", "--threads", "1", "-q"]
 
 
-def command(members: Path, run: Path, jobs: int, device: str) -> list[str]:
-    files = map(str, sorted(members.glob("*.onnx")))
-    return [*MNX, "run", *files, *SETTINGS, "--device", device, "--jobs", str(jobs), "-o", str(run)]
+def command(members: Path, run: Path, jobs: int, given: argparse.Namespace) -> list[str]:
+    files, long = map(str, sorted(members.glob("*.onnx"))), str(given.epochs)
+    rest = [
+        "--epochs",
+        long,
+        "--set",
+        f"patience={long}",
+        "--device",
+        given.device,
+        "--jobs",
+        str(jobs),
+        "-o",
+        str(run),
+    ]
+    return [*MNX, "run", *files, *SETTINGS, *rest]
 
 
 def networks(run: Path) -> dict[str, str]:
@@ -63,6 +75,7 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--epochs", type=int, default=60)
     given = parser.parse_args()
     moments = random.Random(given.seed)
     parents = workers = unharmed = orphans = 0
@@ -70,11 +83,11 @@ def main() -> None:
         members, whole, parts = (Path(folder) / name for name in ("members", "whole", "parts"))
         subprocess.run([*MNX, "zoo", "mlp", "--output", str(members)], check=True, stdout=subprocess.DEVNULL)
         begin = time.monotonic()
-        subprocess.run(command(members, whole, 1, given.device), check=True, stdout=subprocess.DEVNULL)
+        subprocess.run(command(members, whole, 1, given), check=True, stdout=subprocess.DEVNULL)
         most = time.monotonic() - begin
         while parents + workers < given.kills:
             silent = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-            process = subprocess.Popen(command(members, parts, 2, given.device), **silent)
+            process = subprocess.Popen(command(members, parts, 2, given), **silent)
             until = time.monotonic() + moments.uniform(0.3, 1) * most
             young = moments.random() < 0.7
             while process.poll() is None and time.monotonic() < until:
@@ -99,7 +112,7 @@ def main() -> None:
             if process.returncode == 0:
                 for trained in parts.rglob("training.json"):
                     trained.unlink()
-        subprocess.run(command(members, parts, 2, given.device), check=True, stdout=subprocess.DEVNULL)
+        subprocess.run(command(members, parts, 2, given), check=True, stdout=subprocess.DEVNULL)
         same = networks(parts) == networks(whole)
     print(f"{parents} kills of parents, {workers} of workers, {unharmed} runs came to their end before")
     print(f"{orphans} times workers were left behind; bytes are {'equal' if same else 'NOT equal'}")

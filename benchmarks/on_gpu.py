@@ -1,8 +1,8 @@
 """Training on a GPU, beside the CPU and torch: losses, repetition to the bit, and what a step takes.
 
     python benchmarks/parity.py --save saved                         # anywhere with torch
-    python benchmarks/on_gpu.py saved [--only FAMILY ...] [--device cuda] [--torch PYTHON] [--pairs 9]
-                                    [--out benchmarks/results/cuda.md]
+    python benchmarks/on_gpu.py saved [--only FAMILY ...] [--seconds S] [--device cuda] [--torch PYTHON] [--pairs 9]
+                                      [--batch 64 512] [--out benchmarks/results/on-gpu.md]
 
 Networks, weights, batches, losses and outputs of torch on the CPU are those that benchmarks/parity.py has saved. Every
 network is trained so many steps again, on the CPU and on the device; there once more from the state in the middle,
@@ -24,38 +24,25 @@ import platform
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
-import traceback
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import numpy as np
 import onnxruntime
-from common.batches import Array, batches
+from networks.batches import Array, batches
+from networks.of_mnx import NETWORKS, SETTINGS, profiled
 
-import mnx.train.onnxruntime_sessions as sessions
+from mnx.errors import MnxError
 from mnx.graphs.files import write_text
 from mnx.graphs.model import Model
 from mnx.graphs.onnx_file import read
-from mnx.graphs.zoo.mlp import mlp
-from mnx.graphs.zoo.resnet import resnet
-from mnx.graphs.zoo.vgg import parse_blocks, vgg
+from mnx.train.onnxruntime_sessions import require_device
 from mnx.train.ort import Engine
 from mnx.train.settings import StepSettings
-
-SETTINGS = StepSettings(momentum=0.9, nesterov=True, weight_decay=5e-4)
-VGG = "(3:32)x2 | (3:64)x2 | (3:128)x2 | (3:256)x2"
-NETWORKS = {
-    "MLP": lambda: mlp("mlp", 784, (1024, 1024), 10),
-    "VGG-BN": lambda: vgg("vgg", parse_blocks(VGG), 10, (3, 32, 32), (128,), batch_norm=True),
-    "ResNet-20": lambda: resnet("resnet20", (3, 3, 3), 16, 10, (3, 32, 32)),
-}
-"""Those of benchmarks/common/torch_networks.py."""
 
 
 @dataclass(frozen=True)
@@ -118,35 +105,19 @@ def relative(outputs: Array, expected: Array) -> float:
 
 def on_cpu(saved: Saved, device: str) -> str:
     """The ops of a step that ONNX Runtime runs on the CPU, with their number, and copies between the two."""
-    options = sessions._options
-    with tempfile.TemporaryDirectory() as folder:
-
-        def profiled() -> Any:
-            made = options()
-            made.enable_profiling = True
-            made.profile_file_prefix = f"{folder}/step"
-            return made
-
-        sessions._options = profiled
-        try:
-            engine = Engine(saved.model, saved.settings, device, threads=1)
-            steps = engine.together([])
-        finally:
-            sessions._options = options
-        x, y = saved.batches[0]
-        engine.step(x, y, saved.lr)
-        events = json.loads(Path(steps._session.end_profiling()).read_text())
+    x, y = saved.batches[0]
     ops: Counter[str] = Counter()
-    for event in events:
-        if event.get("cat") == "Node" and event["name"].endswith("kernel_time"):
-            arguments = event["args"]
-            if arguments.get("provider") == "CPUExecutionProvider" or arguments["op_name"].startswith("Memcpy"):
-                ops[arguments["op_name"]] += 1
+    for event in profiled(
+        lambda: Engine(saved.model, saved.settings, device, threads=1), lambda engine: engine.step(x, y, saved.lr)
+    ):
+        op = event["args"]["op_name"]
+        if event["args"].get("provider") == "CPUExecutionProvider" or op.startswith("Memcpy"):
+            ops[op] += 1
     return ", ".join(f"{op} {count}" for op, count in ops.most_common()) or "-"
 
 
-def row(name: str, path: Path, device: str) -> tuple[str, float, bool]:
-    """One family's line; the largest difference from the CPU's losses, and whether all was repeated."""
+def row(name: str, path: Path, device: str) -> tuple[str, bool]:
+    """One family's line, and whether all was repeated to the bit."""
     saved = opened(path)
     here, there = trained(saved, "cpu"), trained(saved, device)
     second, resumed = trained(saved, device)[0].state(), again(saved, device, there[2])
@@ -164,12 +135,12 @@ def row(name: str, path: Path, device: str) -> tuple[str, float, bool]:
         *("yes" if not each else f"{each} arrays differ" for each in repeated),
         on_cpu(saved, device),
     ]
-    return f"| {' | '.join(cells)} |", float(gaps.max()), not any(repeated)
+    return f"| {' | '.join(cells)} |", not any(repeated)
 
 
 def beside_torch(name: str, python: str, device: str, batch: int, pairs: int) -> str:
     """Steps of one network beside torch's."""
-    script = Path(__file__).parent / "common" / "torch_networks.py"
+    script = Path(__file__).parent / "networks" / "torch_networks.py"
     command = [python, str(script), name, "--device", device, "--batch", str(batch)]
     other = {key: value for key, value in os.environ.items() if not key.startswith(("PYTHON", "LD_"))}
     model = NETWORKS[name]()
@@ -217,56 +188,61 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="write the tables as markdown")
     options = parser.parse_args()
     try:
-        sessions.require_device(options.device)
-    except sessions.MnxError as error:
-        sys.exit(f"not measured: {error}")
-    begin = time.monotonic()
+        require_device(options.device)
+    except MnxError as error:
+        print(f"skipped: {error}", file=sys.stderr)
+        return
     parts = [
         "# Training on a GPU",
         "    " + " ".join(["python", *sys.argv]),
         f"{gpu()}; onnxruntime-training {onnxruntime.__version__}, Python {platform.python_version()}.",
     ]
-    if options.torch:
-        lines = [
-            "| network | batch | mnx ms | torch ms | ratio | middle half | torch |",
-            "| --- | --- | --- | --- | --- | --- | --- |",
-        ]
-        for name in NETWORKS:
-            for batch in options.batch:
-                lines.append(beside_torch(name, options.torch, options.device, batch, options.pairs))
-                print(lines[-1], flush=True)
-        parts.append("## Beside torch on the same GPU\n\nratio: torch's time over ours, more is better for mnx.")
-        parts.append("\n".join(lines))
-    if options.saved:
-        lines = [
-            "| family | optimiser | beside the CPU, 1 step | 10 | all | beside torch, all | outputs after | same again "
-            "| resumed | on the CPU |",
-            "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
-        ]
-        found, failed = [], []
-        for path in sorted(options.saved.glob("*.npz")):
-            name = path.stem.rpartition("-")[0]
-            if options.only and name not in options.only:
-                continue
-            if time.monotonic() - begin > options.seconds:
-                failed.append(f"- {path.stem}: no time was left")
-                continue
-            try:
-                found.append(row(name, path, options.device))
-            except Exception as error:  # noqa: BLE001 - one family must not cost the others
-                traceback.print_exc()
-                failed.append(f"- {path.stem}: {type(error).__name__}: {str(error)[:300]}")
-                print(failed[-1], flush=True)
-                continue
-            lines.append(found[-1][0])
-            print(lines[-1], flush=True)
-        parts += ["## Every family", "\n".join(lines)]
-        repeated = sum(each[2] for each in found)
-        parts.append(f"{len(found)} trainings, {repeated} of them repeated to the bit from the start and the middle.")
-        if failed:
-            parts += ["Not trained:", "\n".join(failed)]
+    parts += speeds(options) if options.torch else []
+    parts += families(options) if options.saved else []
     if options.out:
         write_text(options.out, "\n\n".join(parts) + "\n")
+
+
+def speeds(options: argparse.Namespace) -> list[str]:
+    """Steps beside torch's, in paragraphs of Markdown."""
+    lines = [
+        "| network | batch | mnx ms | torch ms | ratio | middle half | torch |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for name in NETWORKS:
+        for batch in options.batch:
+            lines.append(beside_torch(name, options.torch, options.device, batch, options.pairs))
+            print(lines[-1], flush=True)
+    told = "ratio: torch's time over ours, more is better for mnx."
+    return ["## Beside torch on the same GPU", told, "\n".join(lines)]
+
+
+def families(options: argparse.Namespace) -> list[str]:
+    """Every family that was saved, in paragraphs of Markdown."""
+    lines = [
+        "| family | optimiser | beside the CPU, 1 step | 10 | all | beside torch, all | outputs after | same again "
+        "| resumed | on the CPU |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    begin, found, failed = time.monotonic(), [], []
+    for path in sorted(options.saved.glob("*.npz")):
+        name = path.stem.rpartition("-")[0]
+        if options.only and name not in options.only:
+            continue
+        if time.monotonic() - begin > options.seconds:
+            failed.append(f"- {path.stem}: no time was left")
+            continue
+        try:
+            found.append(row(name, path, options.device))
+        except MnxError as error:
+            failed.append(f"- {path.stem}: {error}")
+            print(failed[-1], flush=True)
+            continue
+        lines.append(found[-1][0])
+        print(lines[-1], flush=True)
+    repeated = sum(each[1] for each in found)
+    told = f"{len(found)} trainings, {repeated} of them repeated to the bit from the start and the middle."
+    return ["## Every family", "\n".join(lines), told, *(["Not trained:", "\n".join(failed)] if failed else [])]
 
 
 def gpu() -> str:

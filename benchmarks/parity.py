@@ -29,7 +29,7 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 import torch
-from common.batches import batches
+from networks.batches import batches
 from torch import nn
 from torch.nn import functional
 

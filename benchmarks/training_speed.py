@@ -14,41 +14,23 @@ import argparse
 import json
 import os
 import platform
-import shutil
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable
-from itertools import count
 from pathlib import Path
 
 import numpy as np
 import onnxruntime
 import torch
-from common.torch_networks import LR, TORCH_NETWORKS, of_torch
+from networks.of_mnx import NETWORKS, SETTINGS, profiled
+from networks.torch_networks import LR, TORCH_NETWORKS, of_torch
 from torch import nn
 
 from mnx.graphs.files import write_text
-from mnx.graphs.model import Model
-from mnx.graphs.zoo.mlp import mlp
-from mnx.graphs.zoo.resnet import resnet
-from mnx.graphs.zoo.vgg import parse_blocks, vgg
 from mnx.train.ort import Engine
-from mnx.train.settings import StepSettings
-
-SETTINGS = StepSettings(momentum=0.9, nesterov=True, weight_decay=5e-4)
-VGG = "(3:32)x2 | (3:64)x2 | (3:128)x2 | (3:256)x2"
-
-
-NETWORKS: dict[str, Callable[[], Model]] = {
-    "MLP": lambda: mlp("mlp", 784, (1024, 1024), 10),
-    "VGG-BN": lambda: vgg("vgg", parse_blocks(VGG), 10, (3, 32, 32), (128,), batch_norm=True),
-    "ResNet-20": lambda: resnet("resnet20", (3, 3, 3), 16, 10, (3, 32, 32)),
-}
-"""The networks of `TORCH_NETWORKS`."""
 
 
 def parameters_of(network: nn.Module) -> int:
@@ -111,32 +93,18 @@ def apart(name: str, threads: int, batch: int, pairs: int) -> dict[str, float]:
 
 
 def profile(name: str, batch: int) -> str:
-    """Milliseconds of a step by op, one thread."""
-    import mnx.train.onnxruntime_sessions as sessions
+    """Shares of a step by op, one thread."""
 
-    options, number, folder = sessions._options, count(), tempfile.mkdtemp()
+    def used(engine: Engine) -> None:
+        random = np.random.default_rng(0)
+        x = random.standard_normal((batch, *engine.model().inputs[0].shape), np.float32)
+        y = random.integers(0, 10, batch)
+        for _ in range(10):
+            engine.step(x, y, LR)
 
-    def profiled() -> object:
-        made = options()
-        made.enable_profiling = True
-        made.profile_file_prefix = f"{folder}/{next(number)}"
-        return made
-
-    sessions._options = profiled
-    engine = Engine(NETWORKS[name](), SETTINGS, threads=1)
-    steps = engine.together([])
-    sessions._options = options
-    random = np.random.default_rng(0)
-    x = random.standard_normal((batch, *engine.model().inputs[0].shape), np.float32)
-    y = random.integers(0, 10, batch)
-    for _ in range(10):
-        engine.step(x, y, LR)
-    path = Path(steps._session.end_profiling())
     taken: Counter[str] = Counter()
-    for event in json.loads(path.read_text()):
-        if event.get("cat") == "Node" and event["name"].endswith("kernel_time"):
-            taken[event["args"]["op_name"]] += event["dur"]
-    shutil.rmtree(folder)
+    for event in profiled(lambda: Engine(NETWORKS[name](), SETTINGS, threads=1), used):
+        taken[event["args"]["op_name"]] += event["dur"]
     total = sum(taken.values())
     return ", ".join(f"{op} {100 * spent / total:.0f} %" for op, spent in taken.most_common(8))
 

@@ -18,6 +18,7 @@ from mnx.events import Events
 from mnx.graphs import onnx_file
 from mnx.graphs.errors import NotPreserved
 from mnx.graphs.model import Model
+from mnx.graphs.mothers.identity import identity_like
 from mnx.graphs.norms.restore import alike, folded, put_in
 from mnx.graphs.probes import RANDOM, Probe, batches_of, made_of
 from mnx.groups import Group, groups
@@ -285,6 +286,7 @@ def _job(session: Session, stage: str, name: str, multiply_adds: int) -> Job:
     """What is asked of one network."""
     run, recipe, start = session.run, session.recipe.of(stage), session.run.start_file(stage, name)
     model, seed = onnx_file.read(start).replace(name=name), job_seed(session.plan.seed, stage, name)
+    model = identity_like(model) if recipe.identity else model
     carried = stage == "members" and recipe.carry and recipe.optimiser == "sgd"
     momentum = run.momentum(stage, name, file_hash(start)) if carried else {}
     return Job(stage, name, model, run.folder(stage, name), seed, FORWARD_AND_BACKWARD * multiply_adds, momentum)

@@ -87,8 +87,8 @@ def peel(model: Model) -> Model:
     tail = _Tail(model, list(dict.fromkeys(port.name for port in model.outputs)))
     _common(tail)
     _labels(tail)
-    _column(tail)
-    _activation(tail)
+    if not _activated_column(tail):
+        _activation(tail)
     logits = tail.ends[0]
     kept = tuple(node for node in model.nodes if node not in tail.nodes)
     port = next((port for port in model.outputs if port.name == logits), None)
@@ -125,16 +125,18 @@ def _labels(tail: _Tail) -> None:
             return
 
 
-def _column(tail: _Tail) -> None:
-    """Take off what makes (batch,) of a column (batch, 1), and a Sigmoid behind it."""
+def _activated_column(tail: _Tail) -> bool:
+    """Take off what makes (batch,) of a column (batch, 1), and a Sigmoid behind it; whether there was such a Sigmoid."""
     model, behind, node = tail.model, list[Node](), tail.latest()
     if node is not None and node.op == "Sigmoid" and len(model.consumers()[node.inputs[0]]) == 1:
         behind, node = [node], model.producers().get(node.inputs[0])
     if node is None or node.op not in COLUMN:
-        return
-    if _shape(model, node.outputs[0]) == () and _shape(model, node.inputs[0]) == (1,):
-        for each in (*behind, node):
-            tail.take(each)
+        return False
+    if _shape(model, node.outputs[0]) != () or _shape(model, node.inputs[0]) != (1,):
+        return False
+    for each in (*behind, node):
+        tail.take(each)
+    return bool(behind)
 
 
 def _activation(tail: _Tail) -> None:

@@ -16,8 +16,10 @@ OPSET: Final = 18
 _ONNX: Final = frozenset({"", "ai.onnx"})
 _OTHER_MEANING: Final = frozenset({"GroupNormalization"})
 """Ops of opset 18 that mean something else in opset 21: its scale is one for every group there."""
-_NEW_VALUES: Final = frozenset({b"wrap", b"half_pixel_symmetric"})
-"""Values of attributes that came with opset 19, of Pad and of Resize."""
+_NEW_VALUES: Final = frozenset(
+    {("Pad", b"wrap"), ("Resize", b"half_pixel_symmetric"), ("GridSample", b"linear"), ("GridSample", b"cubic")}
+)
+"""Ops and values of their attributes that came with opsets 19 and 20."""
 _OF_FLOAT8: Final = frozenset({"saturate", "round_mode"})
 """Attributes of Cast and CastLike that came with opset 19 and later, and speak of float8 alone."""
 _GELU: Final = {b"none": "Gelu", b"tanh": "FastGelu"}
@@ -26,7 +28,7 @@ _OWN_DOMAIN: Final = "com.microsoft"
 
 
 def for_cuda(proto: bytes) -> bytes:
-    """The same graph in opset 18; as it was where an op does not exist there, or means something else."""
+    """The same graph, of float32 and without subgraphs, in opset 18; as it was where an op is another there."""
     model = onnx.ModelProto.FromString(proto)
     for node in [each for each in model.graph.node if each.domain in _ONNX]:
         if node.op_type in ("Cast", "CastLike"):
@@ -54,5 +56,10 @@ def _the_same(node: onnx.NodeProto) -> bool:
     if not onnx.defs.has(node.op_type, OPSET):
         return False
     schema = onnx.defs.get_schema(node.op_type, OPSET)
-    known = all(each.name in schema.attributes and each.s not in _NEW_VALUES for each in node.attribute)
-    return known and node.op_type not in _OTHER_MEANING
+    known = all(
+        each.name in schema.attributes
+        and (node.op_type, each.s) not in _NEW_VALUES
+        and each.type not in (onnx.AttributeProto.GRAPH, onnx.AttributeProto.GRAPHS)
+        for each in node.attribute
+    )
+    return known and len(node.input) <= schema.max_input and node.op_type not in _OTHER_MEANING

@@ -24,7 +24,8 @@ PROVIDER_OPTIONS: Final[Mapping[str, Mapping[str, str]]] = {
     "cpu": {},
     "cuda": {"use_tf32": "0", "cudnn_conv_algo_search": "DEFAULT"},
 }
-"""float32 means float32; batches of many sizes come, so that no algorithm is searched for each by trial."""
+"""float32 means float32. Of cuDNN's algorithms the default ones add in the same order at every run; which of the others
+the heuristics take need not, and may take TF32."""
 
 _INSTALL = (
     "pip install 'mothernets[cpu]' in an environment with no other onnxruntime wheel "
@@ -34,8 +35,12 @@ _ERRORS_ONLY = 3
 _FAILED_NODE = re.compile(
     r"while running (?P<op>\S+) node\. Name:(?P<name>'.*?') Status Message: (?P<reason>.*?)(?: ;|$)"
 )
-_SHORT = re.compile(r"llocate memory|out of memory|bad_alloc|bad allocation", re.IGNORECASE)
-_GPU_FAILURE = re.compile(r"\b(?:CUDA|CUDNN|CUBLAS) failure")
+_SHORT = re.compile(
+    r"llocate memory|unable to allocate|out of memory|bad_alloc|bad allocation|ALLOC_FAILED", re.IGNORECASE
+)
+_NO_KERNEL = re.compile(r"CUDNN_STATUS_(?:INTERNAL_ERROR|NOT_SUPPORTED|EXECUTION_FAILED)")
+_CLASSES = ("Fail", "EPFail", "RuntimeException")
+"""Exceptions of ONNX Runtime's own that a machine can cause; its others, of graphs and arguments, are our mistakes."""
 
 
 def require_device(device: str) -> None:
@@ -91,7 +96,7 @@ def session(proto: bytes, device: str, threads: int) -> Any:
     given = for_cuda(proto) if device == "cuda" else proto
     try:
         started = runtime.InferenceSession(given, options, providers=[(wanted, dict(PROVIDER_OPTIONS[device]))])
-    except Exception as error:
+    except _failures() as error:
         raise _explained(error) from error
     if started.get_providers()[0] != wanted:
         raise MnxError(
@@ -109,7 +114,7 @@ def buffer(shape: Sequence[int], dtype: npt.DTypeLike, device: str) -> Any:
     """
     try:
         return _runtime().OrtValue.ortvalue_from_shape_and_type(list(shape), dtype, device, 0)
-    except Exception as error:
+    except _failures() as error:
         raise _explained(error) from error
 
 
@@ -121,7 +126,7 @@ def resident(array: Array, device: str) -> Any:
     """
     try:
         return _runtime().OrtValue.ortvalue_from_numpy(np.asarray(array, order="C"), device, 0)
-    except Exception as error:
+    except _failures() as error:
         raise _explained(error) from error
 
 
@@ -144,18 +149,24 @@ def run(started: Any, binding: Any) -> None:
         binding.synchronize_inputs()
         started.run_with_iobinding(binding)
         binding.synchronize_outputs()
-    except Exception as error:
+    except _failures() as error:
         raise _explained(error) from error
 
 
-def _explained(error: Exception) -> MnxError:
-    """What ONNX Runtime says of a failure, in one line, and what helps; its exceptions have no common class."""
+def _failures() -> tuple[type[BaseException], ...]:
+    """What is raised where an op fails or memory is short."""
+    state = importlib.import_module("onnxruntime.capi.onnxruntime_pybind11_state")
+    return (RuntimeError, MemoryError, *(getattr(state, name) for name in _CLASSES))
+
+
+def _explained(error: BaseException) -> MnxError:
+    """What ONNX Runtime says of a failure, in one line, and what helps."""
     said = " ".join(str(error).split())
     found = _FAILED_NODE.search(said)
     what = f"{found['op']} node {found['name']}: {found['reason']}" if found else said
     helps = "give a smaller batch (--set batch=N), fewer --jobs, or more memory" if _SHORT.search(said) else ""
-    if _GPU_FAILURE.search(said) and not helps:
-        helps = "this network cannot be trained on this GPU by this runtime; --device cpu trains it"
+    if found and _NO_KERNEL.search(said):
+        helps = "cuDNN does not do this for this network on this GPU; --device cpu trains it"
     return MnxError("; ".join(filter(None, (f"ONNX Runtime failed: {what}", helps))))
 
 

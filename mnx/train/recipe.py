@@ -27,6 +27,10 @@ CLASS_WEIGHTS = ("none", "balanced")
 WATCHED = ("validation", "training")
 
 
+_NOT_OF = {"snapshots": "mothers", "identity": "members"}
+"""Keys that are off in a stage: a mother is no member of the ensemble, a hatched member has no fresh weights."""
+
+
 def of_stages() -> dict[str, dict[str, Any]]:
     """The default's keys of single stages: a mother is watched longer and not annealed, members begin in the middle."""
     return {"mothers": {"patience": 8, "anneal": 0}, "members": {"warmup": 0.0, "grace": 0}}
@@ -81,6 +85,8 @@ class Recipe:
         cutout: the side of a square that is blanked out of every image (DeVries and Taylor 2017); 0 for none.
         mixup: alpha of the beta distribution that says in which shares two examples are mixed (Zhang et al. 2018); 0
             for none.
+        identity: convolutions of networks that begin with fresh weights, mothers and independent ones, hand their input
+            on at first; see `graphs.mothers.identity`. A hatched member computes what her mother does.
         retries: how often a network whose loss is not finite goes on from its last epoch at a lower rate.
         retry_rate: what the rate is multiplied by then.
         carry: whether hatched members go on with their mother's momentum; SGD only.
@@ -123,6 +129,7 @@ class Recipe:
     mirror: str = "off"
     cutout: int = 0
     mixup: float = 0.0
+    identity: bool = False
     retries: int = 1
     retry_rate: float = 0.3
     carry: bool = True
@@ -151,6 +158,11 @@ class Recipe:
                 "recipe: mothers.snapshots = true: a mother is no member of the ensemble; give members.snapshots or "
                 "independent.snapshots"
             )
+        if self.stages.get("members", {}).get("identity"):
+            raise MnxError(
+                "recipe: members.identity = true: a hatched member begins as her mother ends; give mothers.identity or "
+                "independent.identity"
+            )
         for stage in self.stages:
             if stage not in STAGES:
                 raise MnxError(f"recipe: no stage '{stage}'; there are {', '.join(STAGES)}")
@@ -160,8 +172,8 @@ class Recipe:
                 raise MnxError(f"{error}  (in stage {stage})") from None
 
     def of(self, stage: str) -> Recipe:
-        """The recipe of one stage: its own keys in place of the common ones; a mother has no snapshots."""
-        never = {"snapshots": False} if stage == "mothers" else {}
+        """The recipe of one stage: its own keys in place of the common ones, and none that is not for the stage."""
+        never = {key: False for key, place in _NOT_OF.items() if place == stage}
         return dataclasses.replace(self, **{**self.stages.get(stage, {}), **never}, stages={})
 
     def augmentation(self, sizes: Collection[tuple[int, ...]]) -> Augmentation:

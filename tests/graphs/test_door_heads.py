@@ -244,6 +244,14 @@ def test_one_number_an_example_is_a_column_of_the_body(how: str, sigmoid: str, t
         assert len(output.type.tensor_type.shape.dim) == 1
 
 
+def test_of_two_sigmoids_the_first_stays_in_the_body() -> None:
+    text = """g (float[N,4] x, float[1,4] f, float[1] c) => (float[N] y) { z = Gemm<transB = 1>(x, f, c)
+        p = Sigmoid(z) a = Constant<value_ints = [-1]>() s = Reshape(p, a) y = Sigmoid(s) }"""
+    model = canonicalise(network(text), "net")
+    assert [node.op for node in model.nodes] == ["Gemm", "Sigmoid"]
+    assert preserved(model, network(text))
+
+
 def test_a_sum_over_features_is_no_column() -> None:
     text = """g (float[N,4] x, float[3,4] w) => (float[N] y)
         { h = Gemm<transB = 1>(x, w) a = Constant<value_ints = [1]>() y = ReduceSum<keepdims = 0>(h, a) }"""

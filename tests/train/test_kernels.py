@@ -167,6 +167,8 @@ def pooling(x: Sequence[int], kernel: Sequence[int], **attributes: Sequence[int]
         ((2, 3, 12), (3,), {"strides": [2]}),
         ((2, 3, 5, 6, 4), (2, 2, 2), {"strides": [2, 2, 2]}),
         ((2, 3, 5, 6, 4), (3, 2, 2), {"strides": [1, 2, 1]}),
+        ((2, 3, 16, 16), (16, 16), {"strides": [16, 16]}),
+        ((2, 3, 9, 8), (4, 4), {"strides": [1, 1]}),
     ],
 )
 def test_the_max_pool_gradient_for_cuda_gives_the_same_numbers(
@@ -181,5 +183,11 @@ def test_the_max_pool_gradient_for_cuda_gives_the_same_numbers(
     shape = next([each.dim_value for each in v.type.tensor_type.shape.dim] for v in pooled if v.name == "y")
     feeds = {"x": values, "factor": normal(x[0], *shape[1:])}
     (expected,), (given,) = run(slow, feeds), run(quick, feeds)
-    assert np.count_nonzero(expected) > 0.02 * expected.size
+    assert np.any(expected)
     assert difference(expected, given, ROUNDING).passed
+
+
+def test_windows_that_overlap_too_much_stay() -> None:
+    """Every group of windows would take a tensor of the size of what is pooled."""
+    slow = pooling((2, 3, 9, 8), (5, 4), strides=[1, 1])
+    assert ops(with_cuda_kernels(slow)) == ops(slow)

@@ -262,8 +262,8 @@ def test_a_step_that_diverges_in_any_part_of_its_batch_leaves_the_weights_alone(
         (
             "Error in execution: Non-zero status code returned while running ConvGrad node. Name:'/5/Conv_Grad_0' "
             "Status Message: CUDNN failure 4: CUDNN_STATUS_INTERNAL_ERROR ; GPU=0 ; file=/a/b.cc ; line=2",
-            "ONNX Runtime failed: ConvGrad node '/5/Conv_Grad_0': CUDNN failure 4: CUDNN_STATUS_INTERNAL_ERROR; this "
-            "network cannot be trained on this GPU by this runtime; --device cpu trains it",
+            "ONNX Runtime failed: ConvGrad node '/5/Conv_Grad_0': CUDNN failure 4: CUDNN_STATUS_INTERNAL_ERROR; cuDNN "
+            "does not do this for this network on this GPU; --device cpu trains it",
         ),
         (
             "Error in execution: Non-zero status code returned while running Mul node. Name:'m' Status Message: "
@@ -271,7 +271,12 @@ def test_a_step_that_diverges_in_any_part_of_its_batch_leaves_the_weights_alone(
             "ONNX Runtime failed: Mul node 'm': arena.cc:376 Failed to allocate memory for requested buffer of "
             "size 4096; give a smaller batch (--set batch=N), fewer --jobs, or more memory",
         ),
-        ("another\n failure", "ONNX Runtime failed: another failure"),
+        (
+            "CUBLAS failure 3: CUBLAS_STATUS_ALLOC_FAILED ; GPU=0",
+            "ONNX Runtime failed: CUBLAS failure 3: CUBLAS_STATUS_ALLOC_FAILED ; GPU=0; give a smaller batch (--set "
+            "batch=N), fewer --jobs, or more memory",
+        ),
+        ("CUDA failure 46:\n all devices are busy", "ONNX Runtime failed: CUDA failure 46: all devices are busy"),
     ],
 )
 def test_a_failure_of_the_runtime_is_told_in_one_line(said: str, told: str) -> None:
@@ -284,6 +289,42 @@ def test_a_failure_of_the_runtime_is_told_in_one_line(said: str, told: str) -> N
     assert str(caught.value) == told
 
 
+def test_a_mistake_of_ours_is_no_failure_of_the_runtime() -> None:
+    with pytest.raises(AttributeError):
+        onnxruntime_sessions.run(None, None)
+    with pytest.raises(_pybind_state.InvalidProtobuf):
+        onnxruntime_sessions.session(b"garbage", "cpu", 1)
+
+
 def test_memory_that_is_not_there_is_told() -> None:
     with pytest.raises(MnxError, match=r"bad_alloc; give a smaller batch \(--set batch=N\)"):
         onnxruntime_sessions.buffer((1 << 45,), np.float32, "cpu")
+
+
+@pytest.mark.parametrize("first", ["tokens", "examples"])
+def test_variances_are_corrected_by_the_count_that_they_are_of(first: str) -> None:
+    """One normalisation of all tokens as rows, another of one row an example."""
+    random, batch, tokens, width = np.random.default_rng(0), 7, 5, 6
+    builder = Builder()
+    names = {}
+    for name, size in (("tokens", width), ("examples", tokens * width)):
+        names[name] = [builder.weight(f"{name}.{part}", np.ones(size, np.float32)) for part in "smv"]
+        names[name].insert(1, builder.weight(f"{name}.b", np.zeros(size, np.float32)))
+    x = "x"
+    for name in (first, *(other for other in names if other != first)):
+        shape = builder.weight(f"{name}.shape", np.array([-1, len(builder.weights[names[name][0]])], np.int64))
+        x = builder.add("BatchNormalization", builder.add("Reshape", x, shape), *names[name])
+    back = builder.weight("back", np.array([-1, tokens * width], np.int64))
+    last = builder.weight("last", random.standard_normal((3, tokens * width), np.float32))
+    logits = builder.add("Gemm", builder.add("Reshape", x, back), last, builder.weight("bias", np.zeros(3, np.float32)))
+    builder.nodes[-1].attributes["transB"] = 1
+    port = Port("x", "float32", (tokens * width,))
+    engine = Engine(builder.model("net", [port], [Port(logits, "float32", (3,))]), StepSettings(), threads=1)
+    given = random.standard_normal((batch, tokens * width), np.float32)
+    engine.step(given, random.integers(0, 3, batch), 0.0)
+    expected = given
+    for name in (first, *(other for other in names if other != first)):
+        expected = expected.reshape(-1, len(builder.weights[names[name][0]]))
+        found = engine.state()[f"weight/{names[name][3]}"]
+        np.testing.assert_allclose(found, 0.9 + 0.1 * expected.var(axis=0, ddof=1), rtol=1e-5)
+        expected = (expected - expected.mean(axis=0)) / np.sqrt(expected.var(axis=0) + 1e-5)

@@ -8,21 +8,27 @@ groups of which no two overlap, and what the groups make is added in one order, 
 from __future__ import annotations
 
 from itertools import product
+from math import prod
 
 import numpy as np
 from onnx import NodeProto, TensorProto, helper
 
 from mnx.train.kernels.graph import Graph, window_of
 
+MOST_GROUPS = 16
+"""Each takes a tensor of the size of what is pooled; above so many the copies to the CPU and back cost less."""
+
 
 def max_pool_gradient(node: NodeProto, graph: Graph) -> bool:
-    """Replace a MaxPoolGrad."""
+    """Replace a MaxPoolGrad, unless its windows overlap too much."""
     arriving, places = node.input
     pooled, window = graph.makers[places].input[0], window_of(node)
     kernel = window["kernel_shape"]
     strides, dilations = (window.get(name) or [1] * len(kernel) for name in ("strides", "dilations"))
     reach = [(size - 1) * dilation + 1 for size, dilation in zip(kernel, dilations, strict=True)]
     apart = [-(-size // stride) for size, stride in zip(reach, strides, strict=True)]
+    if prod(apart) > MOST_GROUPS:
+        return False
     size = graph.add("Size", [pooled], f"{node.name}:size")
     length = graph.add("Reshape", [size, graph.numbers(1)], f"{node.name}:length")
     nothing = helper.make_tensor("nothing", TensorProto.FLOAT, [1], [0.0])

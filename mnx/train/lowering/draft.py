@@ -47,7 +47,7 @@ class Draft:
         shapes: of every value of the model, with some size of the batch.
         open: the values whose shape is not known beside the batch before the step runs.
         table: op -> its lowering.
-        corrections: of variances, by the extent of what is normalised.
+        corrections: of variances, by rows and extent of what is normalised.
     """
 
     shapes: Mapping[str, Shape]
@@ -57,7 +57,7 @@ class Draft:
     weights: dict[str, Array] = field(default_factory=dict)
     statistics: dict[str, str] = field(default_factory=dict)
     masks: list[Mask] = field(default_factory=list)
-    corrections: dict[int, str] = field(default_factory=dict)
+    corrections: dict[tuple[int, int], str] = field(default_factory=dict)
 
     def lower(self, node: Node) -> None:
         """Append a node, or what stands for it."""

@@ -40,10 +40,14 @@ def batch_normalization(node: Node, draft: Draft) -> None:
 
 
 def _correction(x: str, draft: Draft, at: Parts) -> str:
-    """n / (n - 1) of the n numbers a channel in x; once for all values of the same extent."""
-    extent = prod(draft.shapes[x][2:])
+    """n / (n - 1) of the n numbers a channel in x; once for all values of the same extent.
+
+    The first axis is not always the batch: it may hold all tokens of it.
+    """
+    rows, channels, *space = draft.shapes[x]
+    extent = (rows, prod(space))
     if x in draft.open or extent not in draft.corrections:
-        count = at("Div", at("CastLike", at("Size", x), at.constant(1.0)), float(draft.shapes[x][1]))
+        count = at("Div", at("CastLike", at("Size", x), at.constant(1.0)), float(channels))
         made = at("Div", count, at("Max", at("Sub", count, 1.0), 1.0))
         if x in draft.open:
             return made

@@ -58,8 +58,9 @@ def max_pool(node: Node, draft: Draft) -> None:
 
 
 def global_max_pool(node: Node, draft: Draft) -> None:
-    """Append a GlobalMaxPool."""
-    _max_pool(draft.at(node), node, draft, {"kernel_shape": draft.shapes[node.inputs[0]][2:]})
+    """Append a GlobalMaxPool, whose one window is followed by no other."""
+    space = draft.shapes[node.inputs[0]][2:]
+    _max_pool(draft.at(node), node, draft, {"kernel_shape": space, "strides": space})
 
 
 def _max_pool(at: Parts, node: Node, draft: Draft, attributes: dict[str, Attribute]) -> None:

@@ -1,6 +1,6 @@
 """Three networks as users of torch write them, channels first, and their training step in eager mode.
 
-    python benchmarks/common/torch_networks.py MLP|VGG-BN|ResNet-20 --device cuda --batch 64
+    python benchmarks/networks/torch_networks.py MLP|VGG-BN|ResNet-20 --device cuda --batch 64
 
 reads numbers of steps, one a line, and answers each with the seconds that a step took; needs torch and numpy alone.
 """
