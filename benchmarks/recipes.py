@@ -5,8 +5,7 @@
 
 A network of VGG's kind with BatchNormalization (V16B of benchmarks/ablation.py) is trained by each recipe's keys for
 independent networks. --epochs repeats every recipe with at most so many epochs, to see what it makes of less time.
---apart trains by `fast` with one thing different each, to see what of it helps; "identity" begins with convolutions
-that hand their input on: the first filters are the identity, as airbench has it (Jordan 2024).
+--apart trains by `fast` with one thing different each, to see what of it helps.
 """
 
 from __future__ import annotations
@@ -25,39 +24,23 @@ from ablation import SNAPSHOT, interface_of, task
 
 from mnx.data.dataset import load
 from mnx.graphs.files import write_text
-from mnx.graphs.model import Model
+from mnx.graphs.mothers.identity import identity_like
 from mnx.metrics import softmax
 from mnx.train.engines import engine
 from mnx.train.recipe import Recipe
 from mnx.train.recipe_files import names, recipe
 
 APART: Mapping[str, Mapping[str, Any]] = {
-    "no label smoothing": {"label_smoothing": 0.0},
+    "label smoothing": {"label_smoothing": 0.1},
     "no average of weights": {"average": 0.0},
     "no shifts": {"crop": 0},
     "no mirroring": {"mirror": "off"},
-    "mirroring at random": {"mirror": "random"},
+    "alternating mirroring": {"mirror": "alternating"},
     "cosine": {"schedule": "cosine", "warmup": 1},
-    "half the rate": {"peak": 0.1},
-    "identity": {},
+    "half the rate": {"lr": 0.1},
+    "no identity": {"identity": False},
 }
 """What is different from `fast`."""
-
-
-def identity_like(model: Model) -> Model:
-    """The model whose first filters of every convolution hand on what they see at their centre."""
-    weights = {}
-    for node in model.nodes:
-        if node.op != "Conv" or node.integer("group", 1) > 1:
-            continue
-        array = np.array(model.weights[node.inputs[1]])
-        filters, channels, *kernel = array.shape
-        if filters < channels or any(size % 2 == 0 for size in kernel):
-            continue
-        array[:channels] = 0
-        array[(range(channels), range(channels), *(size // 2 for size in kernel))] = 1
-        weights[node.inputs[1]] = array
-    return model.with_weights(weights)
 
 
 def main() -> None:
@@ -86,8 +69,8 @@ def main() -> None:
                 data = load(options.data, interface_of(options.data), seed, train_limit=options.examples)
                 given = task(data, seed, 1, "none")
                 model = next(each for each in given.members if each.name == SNAPSHOT)
-                model = identity_like(model) if name.endswith("identity") else model
                 chosen = replace(recipe(source=source).of("independent"), **keys)
+                model = identity_like(model) if chosen.identity else model
                 spent = time.process_time()
                 trained = given.train(model.name, model, replace(chosen, epochs=epochs) if epochs else chosen)
                 spent = time.process_time() - spent

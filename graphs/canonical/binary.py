@@ -2,8 +2,8 @@
 
     softmax((0, z)) = (1 - sigmoid(z), sigmoid(z)),    z = x w^T + b  ->  (0, z) = x (0, w)^T + (0, b)
 
-Concat(1 - p, p) with p = Sigmoid(z) is then a Softmax, and p itself a part of it. p may be a column, (batch, 1), or what
-is left of one, (batch,).
+Concat(1 - p, p) with p = Sigmoid(z) is then a Softmax, and p itself a part of it. p may be a column, (batch, 1), or
+what is left of one, (batch,).
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ def _joined(model: Model) -> tuple[Node, list[Node], Node] | None:
 
 
 def _sigmoid_first(head: tuple[Node, ...]) -> tuple[Node, ...]:
-    """A head that is a Sigmoid, in front of or behind what makes one number of a column, in this order; () for others."""
+    """A head of a Sigmoid, and what makes one number of a column on either side, in this order; () for others."""
     first, *others = head or (None,)
     if first is None or len(others) > 1:
         return ()

@@ -1,7 +1,7 @@
 """The head: what stands behind the class scores, peeled off so that the body has one output, the logits.
 
-Softmax, LogSoftmax or Sigmoid over the classes; ArgMax, and how labels are looked up behind it; what makes one number an
-example of a column, (batch, 1) -> (batch,). What the head reads of constants becomes Constant nodes of its own.
+Softmax, LogSoftmax or Sigmoid over the classes; ArgMax, and how labels are looked up behind it; what makes one number
+an example of a column, (batch, 1) -> (batch,). What the head reads of constants becomes Constant nodes of its own.
 """
 
 from __future__ import annotations
@@ -126,7 +126,7 @@ def _labels(tail: _Tail) -> None:
 
 
 def _activated_column(tail: _Tail) -> bool:
-    """Take off what makes (batch,) of a column (batch, 1), and a Sigmoid behind it; whether there was such a Sigmoid."""
+    """Take off what makes (batch,) of a column (batch, 1), with a Sigmoid behind it; whether there was a Sigmoid."""
     model, behind, node = tail.model, list[Node](), tail.latest()
     if node is not None and node.op == "Sigmoid" and len(model.consumers()[node.inputs[0]]) == 1:
         behind, node = [node], model.producers().get(node.inputs[0])

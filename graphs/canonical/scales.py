@@ -100,7 +100,7 @@ def _factor(node: Node, source: Tensor) -> tuple[Array, Array] | None:
         return None
     other = node.inputs[1] if node.inputs[0] is source else node.inputs[0]
     array, shape = values(other), extents(source)
-    if array is None or shape is None or array.ndim > len(shape) or array.dtype != np.float32:
+    if array is None or shape is None or array.ndim > len(shape) or array.dtype != np.float32 or len(shape) < _PAIR:
         return None
     channels = shape[1]
     aligned = array.reshape((1,) * (len(shape) - array.ndim) + array.shape)

@@ -252,6 +252,12 @@ def test_of_two_sigmoids_the_first_stays_in_the_body() -> None:
     assert preserved(model, network(text))
 
 
+def test_a_scale_behind_one_number_an_example_is_kept() -> None:
+    text = """g (float[N,4] x, float[1,4] f, float[1] c) => (float[N] y) { z = Gemm<transB = 1>(x, f, c)
+        a = Constant<value_ints = [1]>() s = Squeeze(z, a) k = Constant<value_float = 3.0>() y = Mul(s, k) }"""
+    assert preserved(canonicalise(network(text), "net"), network(text))
+
+
 def test_a_sum_over_features_is_no_column() -> None:
     text = """g (float[N,4] x, float[3,4] w) => (float[N] y)
         { h = Gemm<transB = 1>(x, w) a = Constant<value_ints = [1]>() y = ReduceSum<keepdims = 0>(h, a) }"""

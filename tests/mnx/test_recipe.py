@@ -90,6 +90,7 @@ LEGAL: dict[str, list[Any]] = {
     "mirror": ["off", "random", "alternating"],
     "cutout": [0, 8],
     "mixup": [0.0, 0.2],
+    "identity": [False],
     "retries": [0, 3],
     "retry_rate": [0.1],
     "carry": [False],
@@ -201,6 +202,10 @@ def test_balanced_class_weights_are_those_of_scikit_learn() -> None:
             {"mothers.schedule": "cycles", "mothers.snapshots": "true"},
             "mothers.snapshots = true: a mother is no member of the ensemble; give members.snapshots or independent",
         ),
+        (
+            {"members.identity": "true"},
+            "members.identity = true: a hatched member begins as her mother ends; give mothers.identity or independent",
+        ),
         ({"mother.lr": "1"}, "no stage 'mother'; there are mothers, members, independent"),
         ({"members.speed": "1"}, "unknown key 'members.speed'; there are lr"),
     ],
@@ -225,6 +230,11 @@ def test_snapshots_are_members_own() -> None:
     }
     text = '[members]\nschedule = "triangles"\nsnapshots = true\n'
     assert [from_toml(text, "mine.toml").of(stage).snapshots for stage in STAGES] == [False, True, False]
+
+
+def test_hatched_members_have_no_fresh_weights() -> None:
+    assert [recipe({"identity": "true"}).of(stage).identity for stage in STAGES] == [True, False, True]
+    assert [recipe(source="fast").of(stage).identity for stage in STAGES] == [True, False, True]
 
 
 @pytest.mark.parametrize("odd", [Recipe(), Recipe(lr=0.1 + 0.2, epochs=7, milestones=(1 / 3,), stages={})], ids=str)
