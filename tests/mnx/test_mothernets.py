@@ -13,6 +13,7 @@ from mnx.events import Event, Events
 from mnx.graphs import onnx_file
 from mnx.graphs.errors import NotPreserved
 from mnx.graphs.growth import hatch as growing
+from mnx.graphs.model import Model
 from mnx.graphs.run import run_file
 from mnx.graphs.verify import difference
 from mnx.graphs.zoo.mlp import mlp
@@ -102,6 +103,26 @@ def test_a_mother_warms_up_and_does_not_anneal(tmp_path: Path) -> None:
     member = session.run.training("members", "P64")
     assert member is not None
     assert [epoch.lr for epoch in member.epochs] == [*[RECIPE.lr] * 4, RECIPE.lr / 2]
+
+
+def test_networks_with_fresh_weights_alone_may_hand_their_input_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Mothers and independent networks; a hatched member begins as her mother ends."""
+    begun: list[str] = []
+
+    def handing_on(model: Model) -> Model:
+        begun.append(model.name)
+        return model
+
+    monkeypatch.setattr("mnx.session.identity_like", handing_on)
+    session = opened(planned(tmp_path, ("P64", "P96")), recipe=recipe({**SETTINGS, "identity": "true", "epochs": "1"}))
+    train_mothers(session)
+    hatch_members(session)
+    train_members(session)
+    assert begun == ["cluster1"]
+    train_independent(session)
+    assert begun == ["cluster1", "P64", "P96"]
 
 
 def test_the_cost_of_a_training_is_three_passes_an_example(hatched: Session) -> None:
