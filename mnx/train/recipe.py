@@ -129,7 +129,7 @@ class Recipe:
     mirror: str = "off"
     cutout: int = 0
     mixup: float = 0.0
-    identity: bool = False
+    identity: bool = True
     retries: int = 1
     retry_rate: float = 0.3
     carry: bool = True

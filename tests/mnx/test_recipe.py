@@ -233,8 +233,8 @@ def test_snapshots_are_members_own() -> None:
 
 
 def test_hatched_members_have_no_fresh_weights() -> None:
-    assert [recipe({"identity": "true"}).of(stage).identity for stage in STAGES] == [True, False, True]
-    assert [recipe(source="fast").of(stage).identity for stage in STAGES] == [True, False, True]
+    assert [recipe({}).of(stage).identity for stage in STAGES] == [True, False, True]
+    assert [recipe(source="paper").of(stage).identity for stage in STAGES] == [False, False, False]
 
 
 @pytest.mark.parametrize("odd", [Recipe(), Recipe(lr=0.1 + 0.2, epochs=7, milestones=(1 / 3,), stages={})], ids=str)
