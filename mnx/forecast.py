@@ -33,8 +33,8 @@ class Epochs:
 
 
 MEASURED: Mapping[str, Epochs] = {
-    "Fashion-MNIST, five VGG-like members (benchmarks/results/ablation.md)": Epochs(21.8, 33.0, 6.6),
-    "digits, six VGG-like members (make demo, README.md)": Epochs(37.8, 33.7, 6.8),
+    "Fashion-MNIST, five VGG-like members, identity = false (benchmarks/results/ablation.md)": Epochs(21.8, 33.0, 6.6),
+    "digits, six VGG-like members (make demo, README.md)": Epochs(23.7, 27.0, 6.0),
 }
 """Mean epochs of runs with the default recipe and `--compare independent`. A new run is one entry."""
 
