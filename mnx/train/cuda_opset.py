@@ -12,6 +12,8 @@ from typing import Final
 import onnx
 from onnx import helper
 
+from mnx.graphs.canonical.fused import MICROSOFT
+
 OPSET: Final = 18
 _ONNX: Final = frozenset({"", "ai.onnx"})
 _OTHER_MEANING: Final = frozenset({"GroupNormalization"})
@@ -24,7 +26,6 @@ _OF_FLOAT8: Final = frozenset({"saturate", "round_mode"})
 """Attributes of Cast and CastLike that came with opset 19 and later, and speak of float8 alone."""
 _GELU: Final = {b"none": "Gelu", b"tanh": "FastGelu"}
 """How Gelu approximates -> the op of ONNX Runtime's own that does."""
-_OWN_DOMAIN: Final = "com.microsoft"
 
 
 def for_cuda(proto: bytes) -> bytes:
@@ -37,15 +38,15 @@ def for_cuda(proto: bytes) -> bytes:
             node.attribute.extend(kept)
         if node.op_type == "Gelu":
             how = next((each.s for each in node.attribute if each.name == "approximate"), b"none")
-            node.op_type, node.domain = _GELU[how], _OWN_DOMAIN
+            node.op_type, node.domain = _GELU[how], MICROSOFT
             del node.attribute[:]
     if not all(_the_same(node) for node in model.graph.node):
         return proto
     domains = {each.domain: each for each in model.opset_import}
     for domain in _ONNX & domains.keys():
         domains[domain].version = min(domains[domain].version, OPSET)
-    if _OWN_DOMAIN not in domains:
-        model.opset_import.append(helper.make_opsetid(_OWN_DOMAIN, 1))
+    if MICROSOFT not in domains:
+        model.opset_import.append(helper.make_opsetid(MICROSOFT, 1))
     return bytes(model.SerializeToString())
 
 

@@ -45,14 +45,11 @@ def _correction(x: str, draft: Draft, at: Parts) -> str:
     The first axis is not always the batch: it may hold all tokens of it.
     """
     rows, channels, *space = draft.shapes[x]
-    extent = (rows, prod(space))
-    if x in draft.open or extent not in draft.corrections:
+    extent, made = (rows, prod(space)), {} if x in draft.open else draft.corrections
+    if extent not in made:
         count = at("Div", at("CastLike", at("Size", x), at.constant(1.0)), float(channels))
-        made = at("Div", count, at("Max", at("Sub", count, 1.0), 1.0))
-        if x in draft.open:
-            return made
-        draft.corrections[extent] = made
-    return draft.corrections[extent]
+        made[extent] = at("Div", count, at("Max", at("Sub", count, 1.0), 1.0))
+    return made[extent]
 
 
 def frozen_batch_normalization(node: Node, draft: Draft) -> None:
