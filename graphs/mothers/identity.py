@@ -19,13 +19,13 @@ def identity_like(model: Model) -> Model:
     those that something goes round, as in residual blocks and beside other branches.
     """
     weights: dict[str, Array] = {}
-    for node in _passages(model):
+    for node in _unavoidable(model):
         if node.op == "Conv" and _can(node, model.weights.get(node.inputs[1])):
             weights[node.inputs[1]] = _handing_on(model.weights[node.inputs[1]])
     return model.with_weights(weights)
 
 
-def _passages(model: Model) -> list[Node]:
+def _unavoidable(model: Model) -> list[Node]:
     """The nodes that all that is computed of the inputs goes through."""
     last = {value: place for place, node in enumerate(model.nodes) for value in node.inputs}
     last |= {port.name: len(model.nodes) for port in model.outputs}

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import importlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import wraps
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Final
+from typing import Any, Final, ParamSpec, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +17,9 @@ from mnx.errors import MnxError
 from mnx.graphs.model import Array
 from mnx.train.cuda import load_libraries, missing
 from mnx.train.cuda_opset import for_cuda
+
+Given = ParamSpec("Given")
+Made = TypeVar("Made")
 
 PROVIDERS: Final[Mapping[str, str]] = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 """Device -> what ONNX Runtime calls it."""
@@ -41,6 +45,36 @@ _SHORT = re.compile(
 _NO_KERNEL = re.compile(r"CUDNN_STATUS_(?:INTERNAL_ERROR|NOT_SUPPORTED|EXECUTION_FAILED)")
 _CLASSES = ("Fail", "EPFail", "RuntimeException")
 """Exceptions of ONNX Runtime's own that a machine can cause; its others, of graphs and arguments, are our mistakes."""
+
+
+def _told(use: Callable[Given, Made]) -> Callable[Given, Made]:
+    """The same use of the runtime, which tells of its failures as `MnxError`."""
+
+    @wraps(use)
+    def told(*args: Given.args, **kwargs: Given.kwargs) -> Made:
+        try:
+            return use(*args, **kwargs)
+        except _failures() as error:
+            raise _explained(error) from error
+
+    return told
+
+
+def _failures() -> tuple[type[BaseException], ...]:
+    """What is raised where an op fails or memory is short."""
+    state = importlib.import_module("onnxruntime.capi.onnxruntime_pybind11_state")
+    return (RuntimeError, MemoryError, *(getattr(state, name) for name in _CLASSES))
+
+
+def _explained(error: BaseException) -> MnxError:
+    """What ONNX Runtime says of a failure, in one line, and what helps."""
+    said = " ".join(str(error).split())
+    found = _FAILED_NODE.search(said)
+    what = f"{found['op']} node {found['name']}: {found['reason']}" if found else said
+    helps = "give a smaller batch (--set batch=N), fewer --jobs, or more memory" if _SHORT.search(said) else ""
+    if found and _NO_KERNEL.search(said):
+        helps = "cuDNN does not do this for this network on this GPU; --device cpu trains it"
+    return MnxError("; ".join(filter(None, (f"ONNX Runtime failed: {what}", helps))))
 
 
 def require_device(device: str) -> None:
@@ -81,6 +115,7 @@ def differentiate(proto: bytes, names: Sequence[str], loss: str) -> bytes:
     return bytes(builder.get_model())
 
 
+@_told
 def session(proto: bytes, device: str, threads: int) -> Any:
     """A session that runs a model on a device that `require_device` let pass.
 
@@ -94,10 +129,7 @@ def session(proto: bytes, device: str, threads: int) -> Any:
     options.enable_mem_pattern = device != "cpu"
     runtime, wanted = _runtime(), PROVIDERS[device]
     given = for_cuda(proto) if device == "cuda" else proto
-    try:
-        started = runtime.InferenceSession(given, options, providers=[(wanted, dict(PROVIDER_OPTIONS[device]))])
-    except _failures() as error:
-        raise _explained(error) from error
+    started = runtime.InferenceSession(given, options, providers=[(wanted, dict(PROVIDER_OPTIONS[device]))])
     if started.get_providers()[0] != wanted:
         raise MnxError(
             f"device '{device}': {wanted} could not start, though all its libraries are there: look for the GPU with "
@@ -106,28 +138,24 @@ def session(proto: bytes, device: str, threads: int) -> Any:
     return started
 
 
+@_told
 def buffer(shape: Sequence[int], dtype: npt.DTypeLike, device: str) -> Any:
     """Memory for one tensor on a device, not initialised.
 
     Raises:
         MnxError: memory is short.
     """
-    try:
-        return _runtime().OrtValue.ortvalue_from_shape_and_type(list(shape), dtype, device, 0)
-    except _failures() as error:
-        raise _explained(error) from error
+    return _runtime().OrtValue.ortvalue_from_shape_and_type(list(shape), dtype, device, 0)
 
 
+@_told
 def resident(array: Array, device: str) -> Any:
     """An array on a device. On the CPU it stays where it is, memory-mapped files too, if it is in C order.
 
     Raises:
         MnxError: memory is short.
     """
-    try:
-        return _runtime().OrtValue.ortvalue_from_numpy(np.asarray(array, order="C"), device, 0)
-    except _failures() as error:
-        raise _explained(error) from error
+    return _runtime().OrtValue.ortvalue_from_numpy(np.asarray(array, order="C"), device, 0)
 
 
 def bind(binding: Any, values: Mapping[str, Any]) -> None:
@@ -139,35 +167,16 @@ def bind(binding: Any, values: Mapping[str, Any]) -> None:
             binding.bind_ortvalue_input(name, value)
 
 
+@_told
 def run(started: Any, binding: Any) -> None:
     """Run a session on a binding of its inputs and outputs, to the end.
 
     Raises:
         MnxError: an op failed, or memory is short.
     """
-    try:
-        binding.synchronize_inputs()
-        started.run_with_iobinding(binding)
-        binding.synchronize_outputs()
-    except _failures() as error:
-        raise _explained(error) from error
-
-
-def _failures() -> tuple[type[BaseException], ...]:
-    """What is raised where an op fails or memory is short."""
-    state = importlib.import_module("onnxruntime.capi.onnxruntime_pybind11_state")
-    return (RuntimeError, MemoryError, *(getattr(state, name) for name in _CLASSES))
-
-
-def _explained(error: BaseException) -> MnxError:
-    """What ONNX Runtime says of a failure, in one line, and what helps."""
-    said = " ".join(str(error).split())
-    found = _FAILED_NODE.search(said)
-    what = f"{found['op']} node {found['name']}: {found['reason']}" if found else said
-    helps = "give a smaller batch (--set batch=N), fewer --jobs, or more memory" if _SHORT.search(said) else ""
-    if found and _NO_KERNEL.search(said):
-        helps = "cuDNN does not do this for this network on this GPU; --device cpu trains it"
-    return MnxError("; ".join(filter(None, (f"ONNX Runtime failed: {what}", helps))))
+    binding.synchronize_inputs()
+    started.run_with_iobinding(binding)
+    binding.synchronize_outputs()
 
 
 def _options() -> Any:
