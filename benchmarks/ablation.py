@@ -39,7 +39,6 @@ from mnx.events import Events
 from mnx.graphs.files import write_text
 from mnx.graphs.growth.growing import Style
 from mnx.graphs.growth.hatch import begun, result
-from mnx.graphs.growth.moments import moments
 from mnx.graphs.growth.perturb import Perturbation, perturbed
 from mnx.graphs.interface import Interface, interface
 from mnx.graphs.model import Array, Model
@@ -53,6 +52,7 @@ from mnx.session import FORWARD_AND_BACKWARD, job_seed
 from mnx.train.engines import engine
 from mnx.train.loop import Trained, train
 from mnx.train.network import Job
+from mnx.train.optimiser_state import grown
 from mnx.train.recipe import Recipe
 
 BLOCKS = {
@@ -207,11 +207,11 @@ class Task:
         given = {"schedule": "cosine", "epochs": epochs, "stages": {}, **AUGMENTATION[self.augment], **keys}
         return Recipe(**given)
 
-    def train(self, name: str, model: Model, recipe: Recipe, momentum: Mapping[str, Array] | None = None) -> Trained:
+    def train(self, name: str, model: Model, recipe: Recipe, kept: Mapping[str, Array] | None = None) -> Trained:
         """Train one network."""
         with tempfile.TemporaryDirectory() as folder:
             seed = job_seed(self.seed, "ablation", name)
-            job = Job("members", name, model.replace(name=name), Path(folder), seed, 0, momentum or {})
+            job = Job("members", name, model.replace(name=name), Path(folder), seed, 0, kept or {})
             return train(job, self.data, recipe, partial(engine, "ort", "cpu", self.threads), Events())
 
     def cost(self, name: str, trained: Trained) -> int:
@@ -301,12 +301,12 @@ def measured(given: Task, way: Way, mothers: Any) -> dict[str, Any]:
         for number, member in enumerate(given.members):
             start, (_, parent) = time.perf_counter(), parents[member.name]
             growing = begun(parent.model, member, calibration, Style(given.seed, way.split, way.fresh))
-            grown = perturbed(result(growing)[0], way.perturbation, given.seed)
+            hatched = perturbed(result(growing)[0], way.perturbation, given.seed)
             own = way.of_each[number % len(way.of_each)]
             recipe = given.recipe(way.member, {"warmup": 0, **way.of_members, **own})
-            momentum = moments(growing, parent.momentum) if recipe.carry else {}
+            kept = grown(growing, parent.kept) if recipe.carry else {}
             hatching += time.perf_counter() - start
-            done = given.train(member.name, grown, recipe, momentum)
+            done = given.train(member.name, hatched, recipe, kept)
             trained.append((member.name, done))
             ends += [*map(done.model.with_weights, done.snapshots if way.snapshots else ()), done.model]
     cost = sum(given.cost(name, each) for name, each in trained)

@@ -40,7 +40,7 @@ def command(members: Path, run: Path, jobs: int, given: argparse.Namespace) -> l
 
 
 def networks(run: Path) -> dict[str, str]:
-    files = [*run.rglob("*.onnx"), *run.rglob("momentum.npz")]
+    files = [*run.rglob("*.onnx"), *run.rglob("optimiser.npz")]
     return {
         str(path.relative_to(run)): hashlib.sha256(path.read_bytes()).hexdigest()
         for path in files

@@ -159,8 +159,8 @@ def training_options(function: F) -> F:
         click.option(
             "--fresh-momentum",
             is_flag=True,
-            help="Members begin with no momentum, not with their mother's; as --set carry=false. Until the first "
-            "member is trained.",
+            help="Members' optimisers begin afresh, not with their mother's momentum; as --set carry=false. Until "
+            "the first member is trained.",
         ),
         click.option(
             "--device", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True, help="Where to train."

@@ -101,7 +101,7 @@ def begin(
     """
     _check_baseline(compare)
     proposal = propose(paths, run, events, tau, clusters, seed, force, counted, norm=norm, mothers=mothers)
-    drop = proposal.standing and _may_drop_momentum(run, proposal.plan)
+    drop = proposal.standing and _may_begin_afresh(run, proposal.plan)
     chosen = chosen_recipe(settings(run) if proposal.standing else {}, recipe or {}, drop, source)
     planned = None if proposal.standing else proposal.plan
     fused = chosen_fuse(settings(run) if proposal.standing else {}, fuse, _may_regroup(run, proposal.plan))
@@ -140,9 +140,7 @@ def open_training(
     """
     plan = run.plan()
     afresh = force and _stage(run, plan) == "mothers"
-    chosen = chosen_recipe(
-        {} if afresh else settings(run), recipe or {}, force or _may_drop_momentum(run, plan), source
-    )
+    chosen = chosen_recipe({} if afresh else settings(run), recipe or {}, force or _may_begin_afresh(run, plan), source)
     given = plan if afresh else None
     fused = chosen_fuse({} if afresh else settings(run), fuse, force or _may_regroup(run, plan))
     session = open_session(
@@ -298,8 +296,8 @@ def _untrained(run: RunFolder, plan: Plan, stage: str) -> list[str]:
     return [name for name in networks(plan, stage) if run.training(stage, name) is None]
 
 
-def _may_drop_momentum(run: RunFolder, plan: Plan) -> bool:
-    """Whether members may still begin without momentum: the mothers are trained, and no member is in training."""
+def _may_begin_afresh(run: RunFolder, plan: Plan) -> bool:
+    """Whether members' optimisers may still begin afresh: the mothers are trained, and no member is in training."""
     begun = any(run.begun("members", name) for name in networks(plan, "members"))
     return not begun and not _untrained(run, plan, "mothers")
 

@@ -158,14 +158,14 @@ def _told(spec: str, plan: Plan, limit: int | None, events: Events) -> Dataset:
 
 
 def chosen_recipe(
-    known: Mapping[str, Any], given: Mapping[str, str], drop_momentum: bool = False, source: str | None = None
+    known: Mapping[str, Any], given: Mapping[str, str], drop_carry: bool = False, source: str | None = None
 ) -> Recipe:
     """A run's recipe: what is given on top of the default; once it has trained, the one it was trained with.
 
     Args:
         known: the run's `settings`.
         given: recipe keys as text.
-        drop_momentum: whether carry = false may still be given, because no member is in training yet.
+        drop_carry: whether carry = false may still be given, because no member is in training yet.
         source: the recipe's name or file; None for the default, or that of the run.
 
     Raises:
@@ -175,7 +175,7 @@ def chosen_recipe(
     if not known:
         return wanted
     kept = from_document(known["recipe"])
-    if drop_momentum and "carry" in given and not wanted.carry:
+    if drop_carry and "carry" in given and not wanted.carry:
         kept = replace(kept, carry=False)
     keys = list(vars(wanted)) if source is not None else list(given)
     for stage in STAGES if source is not None else ("", *STAGES):
@@ -287,9 +287,9 @@ def _job(session: Session, stage: str, name: str, multiply_adds: int) -> Job:
     run, recipe, start = session.run, session.recipe.of(stage), session.run.start_file(stage, name)
     model, seed = onnx_file.read(start).replace(name=name), job_seed(session.plan.seed, stage, name)
     model = identity_like(model) if recipe.identity else model
-    carried = stage == "members" and recipe.carry and recipe.optimiser == "sgd"
-    momentum = run.momentum(stage, name, file_hash(start)) if carried else {}
-    return Job(stage, name, model, run.folder(stage, name), seed, FORWARD_AND_BACKWARD * multiply_adds, momentum)
+    carried = stage == "members" and recipe.carry and recipe.optimiser == session.recipe.of("mothers").optimiser
+    kept = run.optimiser_state(stage, name, file_hash(start)) if carried else {}
+    return Job(stage, name, model, run.folder(stage, name), seed, FORWARD_AND_BACKWARD * multiply_adds, kept)
 
 
 def _keep(session: Session, job: Job, trained: Trained) -> None:

@@ -1,9 +1,9 @@
 """The run folder: which file stands where, and what is done already. The layout is a contract with the user.
 
 plan.json  settings.json  events.jsonl  scores.json  ensemble.onnx  ensemble.json  (heartbeat.json while it trains)
-mothers/CLUSTER/      mother.onnx (carved)  trained.onnx  training.json  momentum.npz
-members/NAME/         hatched.onnx  certificate.json  momentum.npz  trained.onnx  training.json  (trained.original.onnx)
-                      (snapshot-1.onnx ...)
+mothers/CLUSTER/      mother.onnx (carved)  trained.onnx  training.json  optimiser.npz
+members/NAME/         hatched.onnx  certificate.json  optimiser.npz  trained.onnx  training.json
+                      (trained.original.onnx)  (snapshot-1.onnx ...)
 independent/NAME/     start.onnx  trained.onnx  training.json  (trained.original.onnx)  (snapshot-1.onnx ...)
 independent/          ensemble.onnx  ensemble.json
 tensorboard/STAGE/NAME/  events.out.tfevents.*
@@ -142,34 +142,34 @@ class RunFolder:
         files = {name: self.original_file(stage, name) for name in names if self.training(stage, name) is not None}
         return {name: file for name, file in files.items() if file.exists()}
 
-    def momentum_file(self, stage: str, name: str) -> Path:
-        """The momentum that a mother's training ended with, or that a member's begins with."""
-        return self.folder(stage, name) / "momentum.npz"
+    def optimiser_file(self, stage: str, name: str) -> Path:
+        """What the optimiser of a mother ended with, or that of a member begins with."""
+        return self.folder(stage, name) / "optimiser.npz"
 
-    def momentum(self, stage: str, name: str, network: str) -> dict[str, Array]:
-        """A network's momentum by parameter; empty where none stands there for the network with this hash.
+    def optimiser_state(self, stage: str, name: str, network: str) -> dict[str, Array]:
+        """What a network's optimiser kept; empty where nothing stands there for the network with this hash.
 
         Raises:
             MnxError: the file is broken.
         """
-        path = self.momentum_file(stage, name)
+        path = self.optimiser_file(stage, name)
         if not path.exists():
             return {}
         try:
             arrays, record = checkpoint.load(path)
         except MnxError:
             raise MnxError(
-                f"the momentum {path} cannot be read: delete it, and training goes on without; or make it again with "
-                f"'mnx {'train' if stage == 'mothers' else 'hatch'} --force -o {self.path}'"
+                f"the optimiser's state {path} cannot be read: delete it, and training goes on without; or "
+                f"make it again with 'mnx {'train' if stage == 'mothers' else 'hatch'} --force -o {self.path}'"
             ) from None
         return arrays if record.get("network") == network else {}
 
-    def write_momentum(self, stage: str, name: str, arrays: Mapping[str, Array], network: str) -> None:
-        """Write a network's momentum, or remove it where there is none; `network` is its file's hash."""
+    def write_optimiser_state(self, stage: str, name: str, arrays: Mapping[str, Array], network: str) -> None:
+        """Write what a network's optimiser kept, or remove it where that is nothing; `network` is its file's hash."""
         if arrays:
-            checkpoint.save(self.momentum_file(stage, name), arrays, {"network": network})
+            checkpoint.save(self.optimiser_file(stage, name), arrays, {"network": network})
         else:
-            self.momentum_file(stage, name).unlink(missing_ok=True)
+            self.optimiser_file(stage, name).unlink(missing_ok=True)
 
     def certificate_file(self, name: str) -> Path:
         """A member's certificate."""
@@ -227,7 +227,7 @@ class RunFolder:
                 problem = str(error)
         digest = file_hash(self.trained_file(stage, name))
         if stage == "mothers":
-            self.write_momentum(stage, name, trained.momentum, digest)
+            self.write_optimiser_state(stage, name, trained.kept, digest)
         document = {
             "start": file_hash(self.start_file(stage, name)),
             "trained": digest,
@@ -252,7 +252,7 @@ class RunFolder:
             names = ("training.json", "trained.onnx", ORIGINAL, FOLDING, "checkpoint.npz")
             _remove(folder, (*names, *_snapshots(folder)))
             if stage == "mothers":
-                _remove(folder, (self.momentum_file(stage, name).name,))
+                _remove(folder, (self.optimiser_file(stage, name).name,))
 
     def hatched_from(self, name: str) -> str:
         """The hash of the mother that a member was hatched from, '' where no file stands there as it was certified.
@@ -308,7 +308,7 @@ class RunFolder:
                 "certificate.json",
                 FOLDING,
                 "checkpoint.npz",
-                "momentum.npz",
+                "optimiser.npz",
             )
             for folder in [path for path in (self.path / stage).glob("*") if path.is_dir()]:
                 _remove(folder, (*written, *_snapshots(folder)))

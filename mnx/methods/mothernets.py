@@ -10,7 +10,6 @@ from mnx.errors import MnxError
 from mnx.graphs import onnx_file
 from mnx.graphs.certificate import Certificate
 from mnx.graphs.growth.grown import hatched as hatch_or_name_step
-from mnx.graphs.growth.moments import moments
 from mnx.graphs.growth.perturb import perturbed
 from mnx.graphs.model import Array, Model
 from mnx.graphs.probes import Probe, batches_of, made_of
@@ -20,6 +19,7 @@ from mnx.norms import read_member
 from mnx.plan import PlannedMember
 from mnx.session import Session, calibration_inputs
 from mnx.stages import train_stage
+from mnx.train.optimiser_state import grown
 from mnx.workspace import file_hash
 
 
@@ -82,7 +82,7 @@ def _hatch(session: Session, mother: _Mother, member: PlannedMember, how: Hatchi
     result = perturbed(hatched.model, how.perturbation, seed)
     notes = onnx_file.write(result, run.start_file("members", member.name), form="working")
     digest = file_hash(run.start_file("members", member.name))
-    run.write_momentum("members", member.name, moments(hatched.growing, mother.momentum), digest)
+    run.write_optimiser_state("members", member.name, grown(hatched.growing, mother.kept), digest)
     certificate = dataclasses.replace(
         hatched.certificate,
         made=made_of(mother.probes),
@@ -129,7 +129,7 @@ def train_members(session: Session) -> list[str]:
 
 @dataclasses.dataclass(frozen=True)
 class _Mother:
-    """A mother, her file's hash, what her members are compared with her on, her momentum by parameter, and what she
+    """A mother, her file's hash, what her members are compared with her on, what her optimiser kept, and what she
     answers, which is the same for all of them.
     """
 
@@ -137,7 +137,7 @@ class _Mother:
     sha256: str
     probes: Mapping[str, Probe]
     calibration: str
-    momentum: Mapping[str, Array]
+    kept: Mapping[str, Array]
     answers: Answers
 
 
@@ -146,9 +146,9 @@ def _mother(session: Session, cluster: str, untrained: bool) -> _Mother:
     model, digest = dataclasses.replace(onnx_file.read(path), name=cluster), file_hash(path)
     probes, calibration = calibration_inputs(session, model)
     carried = session.recipe.carry and not untrained
-    momentum = session.run.momentum("mothers", cluster, digest) if carried else {}
+    kept = session.run.optimiser_state("mothers", cluster, digest) if carried else {}
     answers = Answers(model, batches_of(probes))
-    return _Mother(model, digest, probes, calibration, momentum, answers)
+    return _Mother(model, digest, probes, calibration, kept, answers)
 
 
 def _mother_file(session: Session, cluster: str, untrained: bool) -> Path:

@@ -28,9 +28,10 @@ from mnx.train.feed import Fed, Feed
 from mnx.train.feed_graph import is_image
 from mnx.train.losses import TASKS
 from mnx.train.network import Job, Network
+from mnx.train.optimiser_state import optimiser_state
 from mnx.train.recipe import Recipe
 from mnx.train.schedule import Phase, cycle_ends, next_phase
-from mnx.train.settings import MOMENTUM, WEIGHT, Diverged, Outcome, StepSettings
+from mnx.train.settings import WEIGHT, Diverged, Outcome, StepSettings
 
 STATISTICS_STEPS = 100
 """Batches that the statistics of averaged weights are taken from: more than a moving average of 0.9 remembers."""
@@ -44,14 +45,14 @@ class Trained:
         model: the network.
         epochs: its history.
         samples: examples that it has seen.
-        momentum: its optimiser's, by parameter.
+        kept: what its optimiser ended with, see `optimiser_state`.
         snapshots: its weights and statistics at the ends of cycles, without the one that it ended with.
     """
 
     model: Model
     epochs: tuple[Epoch, ...]
     samples: int
-    momentum: Mapping[str, Array] = field(default_factory=dict)
+    kept: Mapping[str, Array] = field(default_factory=dict)
     snapshots: tuple[Mapping[str, Array], ...] = ()
 
     @property
@@ -104,11 +105,6 @@ def train_together(
             fewest = min((each.course.epochs for each in networks), default=0)
             if level := [each for each in networks if each.course.epochs == fewest]:
                 training.epoch(level, feed)
-
-
-def momentum_of(state: Mapping[str, Array]) -> dict[str, Array]:
-    """The momentum in an engine's state, by parameter."""
-    return {key.removeprefix(MOMENTUM): array for key, array in state.items() if key.startswith(MOMENTUM)}
 
 
 @dataclass
@@ -201,8 +197,8 @@ class _Training:
         course, model, ends = network.course, network.engine.model(), network.course.snapshots
         if ends and all(np.array_equal(array, ends[-1][name]) for name, array in model.weights.items()):
             ends = ends[:-1]
-        samples, momentum = course.epochs * self.examples, momentum_of(network.engine.state())
-        return Trained(model, tuple(course.history), samples, momentum, tuple(ends))
+        samples, kept = course.epochs * self.examples, optimiser_state(network.engine.state())
+        return Trained(model, tuple(course.history), samples, kept, tuple(ends))
 
     def _together(self, networks: Sequence[Network]) -> Steps:
         """Steps of these networks; a session stands as long as nobody comes or goes."""

@@ -15,7 +15,7 @@ from mnx.graphs.model import Array, Model, model_hash
 from mnx.train import checkpoint
 from mnx.train.course import Course
 from mnx.train.engine import Engine
-from mnx.train.settings import MOMENTUM
+from mnx.train.optimiser_state import begun
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Job:
         folder: where its checkpoint stands while it trains.
         seed: of Dropout, and of the order of examples and of augmentation where it trains by itself.
         step_cost: multiply-adds of a training step, for each example.
-        momentum: what its optimiser begins with, by parameter; zeros of those not given.
+        kept: what its optimiser goes on with, see `optimiser_state.begun`; empty for from the start.
     """
 
     stage: str
@@ -38,11 +38,11 @@ class Job:
     folder: Path
     seed: int
     step_cost: int = 0
-    momentum: Mapping[str, Array] = field(default_factory=dict)
+    kept: Mapping[str, Array] = field(default_factory=dict)
 
 
 class Network:
-    """A network in training; begins where its checkpoint left it, or at the start with the momentum it is given."""
+    """A network in training; begins where its checkpoint left it, or at the start with what its optimiser is given."""
 
     def __init__(self, job: Job, make: Callable[[Model, int], Engine], terms: Mapping[str, Any]) -> None:
         """Make its engine, from (model, seed); `terms` are what the checkpoint must agree with, beside the job.
@@ -55,7 +55,7 @@ class Network:
             "model": model_hash(job.model),
             **terms,
             "seed": terms["seed"] if terms["seed"] == job.seed else [job.seed, terms["seed"]],
-            "momentum": _digest(job.momentum),
+            "optimiser state": _digest(job.kept),
         }
         self.engine, self.course = self._begun()
 
@@ -82,10 +82,8 @@ class Network:
             course = Course.of(record, state)
             engine.load_state(state)
             return engine, course
-        if self.job.momentum:
-            state = engine.state()
-            known = {MOMENTUM + name: array for name, array in self.job.momentum.items() if MOMENTUM + name in state}
-            engine.load_state({**state, **known})
+        if self.job.kept:
+            engine.load_state(begun(engine.state(), self.job.kept))
         return engine, Course()
 
     def _require_alike(self, record: Mapping[str, Any]) -> None:

@@ -7,18 +7,15 @@ gives wrong weights, because gradients are read after the first new weights are 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 
 from mnx.errors import MnxError
 from mnx.graphs.model import Array, Model
 from mnx.train.onnxruntime_sessions import buffer
-from mnx.train.settings import StepSettings
+from mnx.train.settings import STEP, StepSettings
 from mnx.train.step_graph import StepGraph, initial_state
-
-STEP: Final = "step"
-"""The name of the number of steps done in a network's state."""
 
 
 class OnDevice:

@@ -89,7 +89,8 @@ class Recipe:
             on at first; see `graphs.mothers.identity`. A hatched member computes what her mother does.
         retries: how often a network whose loss is not finite goes on from its last epoch at a lower rate.
         retry_rate: what the rate is multiplied by then.
-        carry: whether hatched members go on with their mother's momentum; SGD only.
+        carry: whether hatched members go on with what their mother's optimiser kept, grown with them: momentum, or
+            AdamW's moments and number of steps.
         stages: for `STAGES`, keys with other values.
     """
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from mnx.errors import MnxError
 
@@ -16,6 +16,8 @@ SQUARE = "square/"
 """Likewise before AdamW's second moment."""
 AVERAGE = "average/"
 """Likewise before a moving average of weights and statistics."""
+STEP: Final = "step"
+"""The name of the number of steps done in an engine's state."""
 
 
 class Diverged(MnxError):

@@ -114,7 +114,7 @@ def test_momentum_can_be_left_behind_when_members_are_trained(
 def test_momentum_is_left_behind_from_the_start(call: Call, members: list[Path], tmp_path: Path) -> None:
     assert call("run", *members[:2], *QUICK, "--fresh-momentum", "-q").code == 0
     assert setting(tmp_path, "carry") is False
-    assert not list((tmp_path / "mnx-run" / "members").rglob("momentum.npz"))
+    assert not list((tmp_path / "mnx-run" / "members").rglob("optimiser.npz"))
     assert call("run", *members[:2], *QUICK, "--fresh-momentum", "-q").code == 0
 
 
@@ -133,7 +133,7 @@ def test_momentum_once_members_are_trained(call: Call, members: list[Path], tmp_
 @pytest.mark.parametrize("stage", ["members", "mothers"])
 def test_a_broken_momentum_says_what_to_do(stage: str, call: Call, mothered: Path) -> None:
     assert call("hatch", "-q").code == 0
-    (path, *_) = sorted((mothered / "mnx-run" / stage).rglob("momentum.npz"))
+    (path, *_) = sorted((mothered / "mnx-run" / stage).rglob("optimiser.npz"))
     path.write_bytes(b"PK")
     cure = "'mnx hatch --force -o mnx-run'" if stage == "members" else "'mnx train --force -o mnx-run'"
     command = ("train",) if stage == "members" else ("hatch", "--force")

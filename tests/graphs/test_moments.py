@@ -30,8 +30,7 @@ from mnx.graphs.zoo.mlp import mlp
 from mnx.graphs.zoo.resnet import resnet
 from mnx.graphs.zoo.vgg import vgg
 from mnx.train.engines import engine
-from mnx.train.loop import momentum_of
-from mnx.train.settings import StepSettings
+from mnx.train.settings import MOMENTUM, StepSettings
 
 EQUAL, RANDOM = Style(3, "equal"), Style(3, "random")
 PLAIN = StepSettings(momentum=0.9)
@@ -159,7 +158,7 @@ def gradients(model: Model, x: Array, y: Array) -> dict[str, Array]:
     """The gradient of the loss by every parameter, in training mode."""
     one = engine("ort", "cpu", 1, model, PLAIN, 0)
     one.step(x, y, 0.0)
-    return momentum_of(one.state())
+    return {key.removeprefix(MOMENTUM): array for key, array in one.state().items() if key.startswith(MOMENTUM)}
 
 
 def grown_and_own(pair: str, style: Style) -> tuple[Growing, dict[str, Array], dict[str, Array], dict[str, Array]]:

@@ -21,6 +21,7 @@ from mnx.train.engines import engine
 from mnx.train.loop import Trained, train
 from mnx.train.network import Job
 from mnx.train.recipe import Recipe
+from mnx.train.settings import MOMENTUM
 
 SHAPE = (1, 4, 4)
 CLASSES = 3
@@ -105,7 +106,7 @@ def job(model: Model, folder: Path, seed: int = 5, momentum: float = 0.0) -> Job
     """The training of one network as a member, whose momentum deviates by so much at the start."""
     random = np.random.default_rng(seed)
     kept = {
-        name: random.normal(0, momentum, model.weights[name].shape).astype(np.float32)
+        MOMENTUM + name: random.normal(0, momentum, model.weights[name].shape).astype(np.float32)
         for name, kind in parameters(model).items()
         if kind.trained and momentum
     }

@@ -48,7 +48,7 @@ print("ready", flush=True)
 recipe = Recipe(lr=0.1, batch=16, epochs=epochs, patience=epochs)
 trained = small_training.train_in(folder, small_training.with_norm(), recipe, momentum=float(sys.argv[4]))
 onnx_file.write(trained.model, folder / "trained.onnx")
-checkpoint.save(folder / "momentum.npz", trained.momentum, {})
+checkpoint.save(folder / "optimiser.npz", trained.kept, {})
 """
 """A training that kills itself when it flushes a file or folder for the n-th time; 0 for never. It begins with momentum
 that deviates by the last argument."""
@@ -108,7 +108,7 @@ def networks(folder: Path) -> dict[str, str]:
     """Every network below a folder, and every momentum, by the hash of its file."""
     return {
         str(path.relative_to(folder)): file_hash(path)
-        for path in [*folder.rglob("*.onnx"), *folder.rglob("momentum.npz")]
+        for path in [*folder.rglob("*.onnx"), *folder.rglob("optimiser.npz")]
         if not path.name.startswith(".")
     }
 
@@ -148,7 +148,7 @@ def test_a_run_that_is_killed_at_random_moments_ends_with_the_same_bytes(tmp_pat
     most = seconds_of(RUN, tmp_path / "whole", 1)
     assert killed_until_done(6, most / 3, RUN, tmp_path / "parts", 1) > 0
     assert networks(tmp_path / "parts") == networks(tmp_path / "whole")
-    assert len(list((tmp_path / "parts").rglob("momentum.npz"))) == 1 + len(NAMES)
+    assert len(list((tmp_path / "parts").rglob("optimiser.npz"))) == 1 + len(NAMES)
     before = contents(tmp_path / "parts")
     run_all(opened(RunFolder(tmp_path / "parts")))
     assert contents(tmp_path / "parts") == before

@@ -322,7 +322,7 @@ def test_an_interrupted_training_of_any_recipe_ends_with_the_same_bits(recipe: R
             stops += 1
     assert stops > 1
     assert same_bits(parts.model.weights, whole.model.weights)
-    assert same_bits(parts.momentum, whole.momentum)
+    assert same_bits(parts.kept, whole.kept)
     assert [replace(each, seconds=0) for each in parts.epochs] == [replace(each, seconds=0) for each in whole.epochs]
 
 

@@ -55,7 +55,7 @@ def agree(one: dict[str, Trained], other: dict[str, Trained]) -> bool:
 
     return one.keys() == other.keys() and all(
         same_bits(trained.model.weights, other[name].model.weights)
-        and same_bits(trained.momentum, other[name].momentum)
+        and same_bits(trained.kept, other[name].kept)
         and epochs(trained) == epochs(other[name])
         for name, trained in one.items()
     )

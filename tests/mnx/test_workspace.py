@@ -51,7 +51,7 @@ def test_a_training_is_found_as_it_was_saved(stage: str, run: RunFolder, trained
     assert found.epochs == trained.epochs
     assert (found.samples, found.seconds, found.multiply_adds) == (trained.samples, trained.seconds, 77)
     assert found.start == file_hash(run.start_file(stage, "a"))
-    files = {path.name for path in run.folder(stage, "a").iterdir()} - {"momentum.npz"}
+    files = {path.name for path in run.folder(stage, "a").iterdir()} - {"optimiser.npz"}
     assert files == {STAGES[stage], "trained.onnx", "training.json"}
 
 

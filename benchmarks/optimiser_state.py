@@ -1,11 +1,13 @@
-"""Whether hatched members gain by going on with their mother's momentum.
+"""Whether hatched members gain by going on with what their mother's optimiser kept.
 
-    python benchmarks/momentum.py [--data digits] [--train-limit N] [--seeds 0 1 2] [--epochs 6] [--mother-epochs 10]
+    python benchmarks/optimiser_state.py [--data digits] [--train-limit N] [--seeds 0 1 2] [--epochs 6]
+                                         [--mother-epochs 10] [--set KEY=VALUE ...]
 
 A mother of the sample ensemble v5-bn is trained for a fixed number of epochs and her members are hatched, once for a
-seed; every member is then trained twice from the same weights and on the same batches: with her momentum, grown, and
-with none. All other keys of the recipe are the defaults. Prints a table in Markdown: each number with its momentum and
-without, and the difference between the two of a member, as mean and standard deviation over all members of all seeds.
+seed; every member is then trained twice from the same weights and on the same batches: with her optimiser's state,
+grown, and with none. All other keys of the recipe are the defaults but for --set. Prints a table in Markdown: each
+number with the state and without, and the difference between the two of a member, as mean and standard deviation over
+all members of all seeds.
 """
 
 from __future__ import annotations
@@ -70,7 +72,7 @@ def mean(numbers: list[float]) -> float:
 
 
 def pair(options: argparse.Namespace, seed: int, folder: Path) -> tuple[tuple[Rows, float], ...]:
-    """A mother and her members by one seed, trained with her momentum and without."""
+    """A mother and her members by one seed, trained with her optimiser's state and without."""
     shape = (1, 8, 8) if options.data == "digits" else (1, 28, 28)
     files = []
     for model in ensemble("v5-bn", 10, shape, seed):
@@ -78,6 +80,7 @@ def pair(options: argparse.Namespace, seed: int, folder: Path) -> tuple[tuple[Ro
         onnx_file.write(model, files[-1])
     epochs = str(options.mother_epochs)
     settings = {"epochs": epochs, "patience": epochs, "grace": epochs}
+    settings |= dict(each.split("=", 1) for each in options.set)
     session = begin(
         files,
         RunFolder(folder / "run"),
@@ -118,6 +121,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=6, help="of a member; the rate falls over the second half")
     parser.add_argument("--mother-epochs", type=int, default=10)
     parser.add_argument("--split", default="random", help="how the copies of a channel share it")
+    parser.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="other keys of the recipe")
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args()
     found = []
@@ -125,7 +129,7 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder:
             found.append(pair(options, seed, Path(folder)))
         print(f"seed {seed} is done", file=sys.stderr)
-    print("| | n | with her momentum | with none | difference |\n|---|---|---|---|---|")
+    print("| | n | with her optimiser's state | with none | difference |\n|---|---|---|---|---|")
     for key, first in found[0][0][0].items():
         carried, none = ([both[which][0][key][name] for both in found for name in first] for which in (0, 1))
         print(row(key, carried, none))
