@@ -9,9 +9,9 @@ independent/          ensemble.onnx  ensemble.json
 tensorboard/STAGE/NAME/  events.out.tfevents.*
 
 Where normalisation was put back for training, folding.json beside a trained network certifies that it was taken out.
-Members are written in the opset, file format, names and metadata of their users' files. mnx trains in float32: of a
-member in another float type `trained.original.onnx` is the trained network in that type. Where a recipe has
-snapshots, `snapshot-1.onnx` and so on are the network, in float32, at the ends of the cycles before the last.
+Members are written in the opset, file format, names and metadata of their users' files. Where a recipe has
+snapshots, `snapshot-1.onnx` and so on are the network at the ends of the cycles before the last. mnx trains in float32:
+of a member in another float type `trained.original.onnx` and `snapshot-1.original.onnx` are in that type.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ STAGES = {"mothers": "mother.onnx", "members": "hatched.onnx", "independent": "s
 FOLDING = "folding.json"
 ORIGINAL = "trained.original.onnx"
 """A trained network in the float types of its user's file, where those are not float32."""
-_SNAPSHOTS = re.compile(rf"\.?(snapshot-[0-9]+)(?:\.[0-9a-f]{{8}})?{re.escape(onnx_file.SUFFIX)}")
+_SNAPSHOTS = re.compile(rf"\.?(snapshot-[0-9]+(?:\.original)?)(?:\.[0-9a-f]{{8}})?{re.escape(onnx_file.SUFFIX)}")
 """The files of snapshots, and what a killed writer left of one."""
 
 
@@ -133,13 +133,11 @@ class RunFolder:
         earlier = [self.snapshot_file(stage, name, number + 1) for number in range(snapshots)]
         return {name: self.trained_file(stage, name), **{f"{name}/{file.stem}": file for file in earlier}}
 
-    def original_file(self, stage: str, name: str) -> Path:
-        """The trained network in its user's float types; there only where those are not float32."""
-        return self.folder(stage, name) / ORIGINAL
-
     def originals(self, stage: str, names: Sequence[str]) -> dict[str, Path]:
-        """Of trained networks in other float types than float32, the files in these types."""
-        files = {name: self.original_file(stage, name) for name in names if self.training(stage, name) is not None}
+        """Of `network_files` of networks in other float types than float32, the files in these types."""
+        trained = [name for name in names if self.training(stage, name) is not None]
+        found = {key: file for name in trained for key, file in self.network_files(stage, name).items()}
+        files = {name: _in_own_types(file) for name, file in found.items()}
         return {name: file for name, file in files.items() if file.exists()}
 
     def optimiser_file(self, stage: str, name: str) -> Path:
@@ -210,19 +208,20 @@ class RunFolder:
     def save_training(self, stage: str, name: str, trained: Trained, multiply_adds: int) -> str:
         """Write a trained network and its snapshots; their record goes first and comes last, and is always of them.
 
-        Returns why it could not be written in its user's float types too; '' where it was, or these are float32.
+        Returns why they could not be written in their user's float types too; '' where they were, or these are float32.
         """
-        folder, original = self.folder(stage, name), self.original_file(stage, name)
+        folder = self.folder(stage, name)
         (folder / "training.json").unlink(missing_ok=True)
-        onnx_file.write(trained.model, self.trained_file(stage, name), form="working")
-        _remove(folder, (original.name, *_snapshots(folder)))
-        snapshots = [self.snapshot_file(stage, name, number + 1) for number in range(len(trained.snapshots))]
-        for file, weights in zip(snapshots, trained.snapshots, strict=True):
-            onnx_file.write(trained.model.with_weights(weights), file, form="working")
+        _remove(folder, (ORIGINAL, *_snapshots(folder)))
+        models = (trained.model, *map(trained.model.with_weights, trained.snapshots))
+        files = list(self._network_files(stage, name, len(trained.snapshots)).values())
+        for file, model in zip(files, models, strict=True):
+            onnx_file.write(model, file, form="working")
         problem = ""
         if stage != "mothers" and trained.model.precision != Precision():
             try:
-                onnx_file.write(trained.model, original, form="original")
+                for file, model in zip(files, models, strict=True):
+                    onnx_file.write(model, _in_own_types(file), form="original")
             except GraphError as error:
                 problem = str(error)
         digest = file_hash(self.trained_file(stage, name))
@@ -231,7 +230,7 @@ class RunFolder:
         document = {
             "start": file_hash(self.start_file(stage, name)),
             "trained": digest,
-            "snapshots": [file_hash(file) for file in snapshots],
+            "snapshots": [file_hash(file) for file in files[1:]],
             "multiply_adds": multiply_adds,
             "samples": trained.samples,
             "seconds": trained.seconds,
@@ -322,6 +321,11 @@ class RunFolder:
             _remove_empty(folder)
         names = ("settings.json", "scores.json", "ensemble.onnx", "ensemble.json", "events.jsonl", "heartbeat.json")
         _remove(self.path, (*names, "plan.json"))
+
+
+def _in_own_types(file: Path) -> Path:
+    """Where a network stands in its user's float types."""
+    return file.with_name(f"{file.stem}.original{file.suffix}")
 
 
 def _snapshots(folder: Path) -> list[str]:

@@ -17,6 +17,7 @@ from mnx.graphs.model import Model, Origin, Precision, model_hash
 from mnx.graphs.zoo.ensembles import ensemble
 from mnx.pipeline import hatch_next, run_all
 from mnx.planning import plan_members
+from mnx.train.recipe_files import recipe
 from mnx.workspace import ORIGINAL, RunFolder
 
 SINGLE = Precision()
@@ -78,7 +79,7 @@ def test_a_run_gives_members_back_as_their_users_gave_them(tmp_path: Path) -> No
         files += [run.start_file("independent", name), run.trained_file("independent", name)]
         for file in files:
             assert says(file) == says(given)
-        assert not run.original_file("members", name).exists()
+        assert run.originals("members", [name]) == {}
         certificate = run.read_json(run.certificate_file(name))
         assert certificate["changes"] == changes(files[0]) == changes(files[1])
     before = contents(run.path)
@@ -107,10 +108,10 @@ def test_members_in_half_precision_are_given_back_in_it(tmp_path: Path) -> None:
     session = opened(run)
     run_all(session)
     assert set(run.originals("members", NAMES)) == set(NAMES)
-    assert not run.original_file("mothers", "cluster1").exists()
+    assert run.originals("mothers", ["cluster1"]) == {}
     x = session.dataset.test.x(slice(50))
     for name in NAMES:
-        original, trained = run.original_file("members", name), run.trained_file("members", name)
+        original, trained = run.originals("members", NAMES)[name], run.trained_file("members", name)
         assert float_types(original) == {TensorProto.FLOAT16}
         assert float_types(trained) == {TensorProto.FLOAT}
         assert says(original) == says(tmp_path / "members" / f"{name}.onnx")
@@ -126,6 +127,32 @@ def test_members_in_half_precision_are_given_back_in_it(tmp_path: Path) -> None:
     assert set(run.originals("members", NAMES)) == {"P96", "P64-64"}
     run.clear()
     assert not list(run.path.rglob(ORIGINAL))
+
+
+CYCLES = {"lr": "0.1", "schedule": "cycles", "cycle": "2", "epochs": "4", "members.snapshots": "true"}
+
+
+def test_snapshots_in_half_precision_are_given_back_in_it(tmp_path: Path) -> None:
+    run = planned(tmp_path, HALF)
+    session = opened(run, recipe=recipe(CYCLES))
+    run_all(session)
+    found, x = run.originals("members", NAMES), session.dataset.test.x(slice(50))
+    assert set(found) == {*NAMES, *(f"{name}/snapshot-1" for name in NAMES)}
+    for name in NAMES:
+        assert found[f"{name}/snapshot-1"] == run.folder("members", name) / "snapshot-1.original.onnx"
+        working = run.network_files("members", name)
+        for key in (name, f"{name}/snapshot-1"):
+            assert float_types(found[key]) == {TensorProto.FLOAT16}
+            assert float_types(working[key]) == {TensorProto.FLOAT}
+        if ORIGINS[name].opset < 22:
+            answers = {key: predicted_by(found[key], onnx_file.read(found[key]), x) for key in working}
+            for key, file in working.items():
+                assert abs(answers[key] - predicted_by(file, onnx_file.read(file), x)).max() < 0.02
+            assert abs(answers[name] - answers[f"{name}/snapshot-1"]).max() > 0.02
+    run.forget_training("members", "P64")
+    assert not list(run.folder("members", "P64").glob("*snapshot*"))
+    run.clear()
+    assert not list(run.path.rglob("*.original.onnx"))
 
 
 def test_weights_that_their_type_cannot_hold_stay_in_float32_and_it_is_said(
