@@ -311,7 +311,9 @@ def measured(given: Task, way: Way, mothers: Any) -> dict[str, Any]:
             ends += [*map(done.model.with_weights, done.snapshots if way.snapshots else ()), done.model]
     cost = sum(given.cost(name, each) for name, each in trained)
     seconds = hatching + sum(each.seconds for _, each in trained)
-    return {**scored(given, ends), "multiply_adds": cost, "seconds": seconds, "hatching_seconds": hatching}
+    epochs = {name: len(each.epochs) for name, each in trained}
+    costs = {"multiply_adds": cost, "epochs": epochs, "seconds": seconds, "hatching_seconds": hatching}
+    return {**scored(given, ends), **costs}
 
 
 def scored(given: Task, models: Sequence[Model]) -> dict[str, float]:
