@@ -204,7 +204,14 @@ class Task:
 
     def recipe(self, epochs: int, keys: Mapping[str, Any]) -> Recipe:
         """Cosine to 0 in so many epochs, where the keys say nothing else."""
-        given = {"schedule": "cosine", "epochs": epochs, "stages": {}, **AUGMENTATION[self.augment], **keys}
+        given = {
+            "batch": 128,
+            "schedule": "cosine",
+            "epochs": epochs,
+            "stages": {},
+            **AUGMENTATION[self.augment],
+            **keys,
+        }
         return Recipe(**given)
 
     def train(self, name: str, model: Model, recipe: Recipe, kept: Mapping[str, Array] | None = None) -> Trained:

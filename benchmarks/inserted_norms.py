@@ -58,6 +58,8 @@ NETWORKS: Mapping[str, Mapping[int, str]] = {
 SHAPE, CLASSES = (1, 28, 28), 10
 EXAMPLES, VALIDATION = 6000, 1 / 3
 CALIBRATION = 512
+BATCH = 128
+"""Of training."""
 BATCHES = (64, 128, 256)
 MARKS = (10, 50)
 """Steps after which the validation loss is taken."""
@@ -110,7 +112,7 @@ def load(spec: str, seed: int) -> Dataset:
 
 def trained_mother(spec: str, epochs: int, family: str, seed: int) -> Model:
     model = network(family, 0, seed)
-    recipe = Recipe(epochs=epochs, patience=epochs, anneal=0)
+    recipe = Recipe(batch=BATCH, epochs=epochs, patience=epochs, anneal=0)
     with tempfile.TemporaryDirectory() as folder:
         job = Job("mothers", "mother", model, Path(folder), seed)
         return train(job, load(spec, seed), recipe, partial(engine, "ort", "cpu", 1), Events()).model
@@ -136,7 +138,7 @@ def drift(mother: Model, member: Model, data: Dataset, size: int) -> tuple[float
 
 def trained(spec: str, mother: Model, task: Task) -> Result:
     torch.set_num_threads(1)
-    data, recipe = load(spec, task.seed), Recipe()
+    data, recipe = load(spec, task.seed), Recipe(batch=BATCH)
     candidate = CANDIDATES[task.candidate] if task.candidate else Candidate(batch)
     model = mother
     if task.inserted:
@@ -193,10 +195,10 @@ def exactness_rows(spec: str, mothers: Mapping[tuple[str, int], Model]) -> list[
         cells = [name]
         for family in families:
             mother, data = mothers[family, 0], load(spec, 0)
-            x = data.train.x(slice(-Recipe.batch, None))
+            x = data.train.x(slice(-BATCH, None))
             count = len(data.train) if candidate.all_data else CALIBRATION
             member = member_of(mother, family, 4, 0, data, count)
-            net = Network(member, inserted_norms(member), candidate, Recipe(), 0)
+            net = Network(member, inserted_norms(member), candidate, Recipe(batch=BATCH), 0)
             for in_batch, logits in ((False, net.evaluate(x)), (True, net.train_logits(x))):
                 expected = next(iter(run(mother, x, batch_statistics=in_batch).values()))
                 cells.append(f"{difference(expected, logits).largest:.1e}")
@@ -275,7 +277,7 @@ def main() -> None:
         f"    {' '.join(['python benchmarks/inserted_norms.py', *sys.argv[1:]])}",
         "## Drift in training mode",
         "\n".join(drift_rows(options.data, mothers)),
-        f"Largest difference before the first step, 4 layers inserted, one fresh batch of {Recipe.batch}, seed 0:",
+        f"Largest difference before the first step, 4 layers inserted, one fresh batch of {BATCH}, seed 0:",
         "\n".join(exactness_rows(options.data, mothers)),
         "## Training",
         "\n".join(training_rows(results)),

@@ -78,11 +78,12 @@ def _jobs(session: Session, stage: str, together: Sequence[Group], waiting: Mapp
     recipe, examples, threads = session.recipe.of(stage), len(session.dataset.train), session.threads[stage]
     largest = max(together, key=lambda group: cost_of(group, waiting))
     models = [onnx_file.read(session.run.start_file(stage, name)) for name in largest if name in waiting]
-    steps = len(together) * recipe.epochs * -(-examples // recipe.batch)
+    batch = recipe.batch_of(examples)
+    steps = len(together) * recipe.epochs * -(-examples // batch)
     work = FORWARD_AND_BACKWARD * sum(waiting.values()) * recipe.epochs * examples
     parts = (session.dataset.train, session.dataset.validation, session.dataset.test)
     arrays = [array for part in parts for array in part.raw if not isinstance(array, np.memmap)]
-    each = process_bytes(models, recipe.batch, sum(array.nbytes for array in arrays))
+    each = process_bytes(models, batch, sum(array.nbytes for array in arrays))
     return jobs_at_once(len(together), threads, each, steps, work, session.device)
 
 

@@ -149,7 +149,7 @@ class _Training:
     @property
     def examples(self) -> int:
         """How many an epoch visits."""
-        size = min(self.recipe.batch, len(self.data.train))
+        size = self.recipe.batch_of(len(self.data.train))
         return len(self.data.train) // size * size
 
     def phase(self, network: Network) -> Phase:
@@ -280,7 +280,8 @@ class _Training:
             yield x, y[indices], None if mixed is None else (y[mixed.partners], mixed.share)
 
     def _order(self, epoch: int) -> list[Array]:
-        return list(batches(len(self.data.train), self.recipe.batch, self.seed, epoch))
+        examples = len(self.data.train)
+        return list(batches(examples, self.recipe.batch_of(examples), self.seed, epoch))
 
     def _most(self, network: Network) -> int:
         """The epochs that all budgets allow, one at least; time goes by the mean of the epochs so far."""

@@ -27,6 +27,11 @@ CLASS_WEIGHTS = ("none", "balanced")
 WATCHED = ("validation", "training")
 
 
+SIZES = (32, 64, 128)
+"""The batches that a recipe without one chooses from."""
+STEPS = 64
+"""So many steps an epoch of the chosen batch has at least, where `SIZES` allow; see benchmarks/results/ablation.md."""
+
 _NOT_OF = {"snapshots": "mothers", "identity": "members"}
 """Keys that are off in a stage: a mother is no member of the ensemble, a hatched member has no fresh weights."""
 
@@ -42,7 +47,8 @@ class Recipe:
 
     Attributes:
         lr: the highest learning rate.
-        batch: examples a step.
+        batch: examples a step; 0 for as many as make an epoch 64 steps, if not fewer than 32 nor more than 128 (see
+            `batch_of`).
         accumulate: in so many parts is a batch taken, to save memory.
         optimiser: sgd or adamw.
         momentum: of the moving sum of gradients; AdamW's first beta.
@@ -95,7 +101,7 @@ class Recipe:
     """
 
     lr: float = 0.05
-    batch: int = 128
+    batch: int = 0
     accumulate: int = 1
     optimiser: str = "sgd"
     momentum: float = 0.9
@@ -140,10 +146,9 @@ class Recipe:
         for key, (legal, words) in RANGES.items():
             if not legal(getattr(self, key)):
                 raise MnxError(f"recipe: {key} = {in_words(getattr(self, key))}: give {words}")
-        if self.batch % self.accumulate:
-            raise MnxError(
-                f"recipe: batch = {self.batch} cannot be taken in accumulate = {self.accumulate} equal parts"
-            )
+        if (self.batch or SIZES[0]) % self.accumulate:
+            chosen = self.batch or f"0 (one of {', '.join(map(str, SIZES))})"
+            raise MnxError(f"recipe: batch = {chosen} cannot be taken in accumulate = {self.accumulate} equal parts")
         if self.nesterov and not self.momentum and self.optimiser == "sgd":
             raise MnxError("recipe: momentum = 0 leaves nesterov nothing to look ahead with: give nesterov = false too")
         for key in ("average_cycles", "snapshots"):
@@ -176,6 +181,11 @@ class Recipe:
         """The recipe of one stage: its own keys in place of the common ones, and none that is not for the stage."""
         never = {key: False for key, place in _NOT_OF.items() if place == stage}
         return dataclasses.replace(self, **{**self.stages.get(stage, {}), **never}, stages={})
+
+    def batch_of(self, examples: int) -> int:
+        """The size of a batch where there are so many training examples."""
+        fitting = [size for size in SIZES if size * STEPS <= examples]
+        return min(self.batch or max(fitting, default=SIZES[0]), examples)
 
     def augmentation(self, sizes: Collection[tuple[int, ...]]) -> Augmentation:
         """What is done to training examples.
@@ -257,7 +267,7 @@ RANGES: Mapping[str, _Range] = {
         "a whole number of pixels, or a share in [0, 1) of the images' shorter side",
     ),
     "lr": (lambda value: 0 < value < 100, "a number above 0 and below 100"),
-    "batch": _SOME,
+    "batch": (lambda value: value >= 0, "a whole number, 0 for one that the number of examples chooses"),
     "weight_decay": _SHARE,
     "clip_norm": (lambda value: 0 <= value < float("inf"), "a finite number, 0 for no clipping"),
     "loss": _one_of((AUTO, *(name for name in LOSSES if name != "distillation"))),

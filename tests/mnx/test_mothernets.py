@@ -76,11 +76,13 @@ def test_a_hatched_member_has_its_own_architecture(hatched: Session) -> None:
 def test_members_learn_on_from_their_mother(hatched: Session) -> None:
     heard: list[Event] = []
     session = opened(hatched.run, Events(None, [heard.append]))
+    examples = len(session.dataset.train)
+    size = RECIPE.batch_of(examples)
     assert train_members(session) == [member.name for member in session.plan.members]
     for name in NAMES:
         training = session.run.training("members", name)
         assert training is not None
-        assert training.samples == len(training.epochs) * (len(session.dataset.train) // RECIPE.batch) * RECIPE.batch
+        assert training.samples == len(training.epochs) * (examples // size * size)
         assert training.epochs[0].lr == RECIPE.lr  # hatched networks have no warm-up
         assert training.epochs[0].train_score > 0.7
         grown, trained = (path("members", name) for path in (session.run.start_file, session.run.trained_file))

@@ -18,7 +18,7 @@ NAN, INF = float("nan"), float("inf")
 
 ILLEGAL: dict[str, list[Any]] = {
     "lr": [0.0, -0.1, 100.0, NAN, INF],
-    "batch": [0, -1],
+    "batch": [-1],
     "accumulate": [0],
     "optimiser": ["adam", ""],
     "momentum": [-0.1, 1.0, NAN],
@@ -55,8 +55,8 @@ ILLEGAL: dict[str, list[Any]] = {
 
 LEGAL: dict[str, list[Any]] = {
     "lr": [1e-9, 99.0],
-    "batch": [1, 10**6],
-    "accumulate": [1, 64],
+    "batch": [0, 1, 10**6],
+    "accumulate": [1, 32],
     "optimiser": ["sgd", "adamw"],
     "momentum": [0.1, 0.99],
     "nesterov": [False],
@@ -190,6 +190,7 @@ def test_balanced_class_weights_are_those_of_scikit_learn() -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
+        ({"accumulate": "64"}, r"batch = 0 \(one of 32, 64, 128\) cannot be taken in accumulate = 64 equal parts"),
         ({"batch": "10", "accumulate": "3"}, "batch = 10 cannot be taken in accumulate = 3 equal parts"),
         ({"average_cycles": "true"}, "average_cycles = true needs the schedule cycles or triangles"),
         ({"snapshots": "true"}, "snapshots = true needs the schedule cycles or triangles"),
@@ -314,3 +315,14 @@ def test_examples_that_are_no_images_are_mixed_at_most() -> None:
     recipe = Recipe(crop=0.5, mirror="random", cutout=3, mixup=0.2)
     assert recipe.augmentation([]) == Augmentation(mixup=0.2)
     assert recipe.augmentation([(8, 8)]) == Augmentation(4, "reflect", "random", 3, 0.2)
+
+
+@pytest.mark.parametrize(
+    ("examples", "size"),
+    [(5, 5), (31, 31), (32, 32), (4095, 32), (4096, 64), (8191, 64), (8192, 128), (10**6, 128)],
+)
+def test_the_number_of_examples_chooses_the_batch(examples: int, size: int) -> None:
+    assert Recipe().batch_of(examples) == size
+    assert Recipe(batch=7).batch_of(examples) == min(7, examples)
+    assert size == 128 or examples // size < 128
+    assert size <= 32 or examples // size >= 64

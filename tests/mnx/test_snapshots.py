@@ -34,9 +34,10 @@ CYCLES = {
 
 def within(session: Session, epochs: int) -> Recipe:
     """A recipe whose budget is so many epochs of the smallest member, and fewer of larger ones."""
-    steps = len(session.dataset.train) // Recipe().batch
+    examples = len(session.dataset.train)
+    size = Recipe().batch_of(examples)
     least = min(member.multiply_adds for member in session.plan.members)
-    budget = FORWARD_AND_BACKWARD * least * steps * Recipe().batch * epochs
+    budget = FORWARD_AND_BACKWARD * least * (examples // size * size) * epochs
     return recipe({**CYCLES, "members.multiply_adds": str(float(budget))})
 
 
