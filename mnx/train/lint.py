@@ -8,8 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+from onnx import TensorProto
+
 from mnx.errors import MnxError
 from mnx.graphs.model import Model, Node
+from mnx.graphs.parameters import parameters
 from mnx.graphs.trees.flow import flow_of
 from mnx.train.lowering.recurrent import FUNCTIONS, functions_of
 
@@ -105,6 +108,13 @@ VERIFIED: Mapping[str, str] = {
 """The ops with right gradients, and the form in which they are differentiated."""
 
 
+_STOPS = frozenset(
+    {"Ceil", "Floor", "Round", "Sign", *(op for op, form in VERIFIED.items() if "a truth, which" in form)}
+)
+"""The ops that no gradient passes, and Cast to what is no float; harmless beside another way to the output."""
+_FLOATS = frozenset({TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE, TensorProto.BFLOAT16})
+
+
 def undifferentiable(model: Model) -> list[tuple[str, str, str]]:
     """The nodes that cannot be trained through: name, op, and why not."""
     found = []
@@ -113,7 +123,31 @@ def undifferentiable(model: Model) -> list[tuple[str, str, str]]:
         reason = why_not(node, model)
         if reason and not all(name in context for name in node.outputs if name):
             found.append((node.name, f"{node.domain}.{node.op}" if node.domain else node.op, reason))
+    return found or _stopping(model)
+
+
+def _stopping(model: Model) -> list[tuple[str, str, str]]:
+    """The nodes that keep parameters from the loss: no gradient passes, and none goes round."""
+    reached = {port.name for port in model.outputs}
+    for node in reversed(model.nodes):
+        if reached.intersection(node.outputs) and not _stops(node):
+            reached.update(node.inputs)
+    cut: dict[str, list[str]] = {
+        name: [name] for name, kind in parameters(model).items() if kind.trained and name not in reached
+    }
+    found = []
+    for node in model.nodes if cut else ():
+        behind = sorted({name for value in node.inputs for name in cut.get(value, ())})
+        if behind and _stops(node):
+            lost = f"{', '.join(behind[:3])}{f' and {len(behind) - 3} more' if len(behind) > 3 else ''}"
+            found.append((node.name, node.op, f"no gradient passes it, so that {lost} would never be trained"))
+        else:
+            cut.update((output, behind) for output in node.outputs if behind)
     return found
+
+
+def _stops(node: Node) -> bool:
+    return node.op in _STOPS or (node.op == "Cast" and node.integer("to", 0) not in _FLOATS)
 
 
 def require_differentiable(model: Model) -> None:

@@ -100,11 +100,12 @@ def require_device(device: str) -> None:
             )
 
 
+@_told
 def differentiate(proto: bytes, names: Sequence[str], loss: str) -> bytes:
     """Add gradients of `loss` by each of `names`, as NAME_grad.
 
     Raises:
-        MnxError: ONNX Runtime training is missing.
+        MnxError: ONNX Runtime training is missing, or has no gradient for the graph.
     """
     runtime = _runtime()
     state = importlib.import_module("onnxruntime.capi._pybind_state")

@@ -92,3 +92,52 @@ def test_lowering_leaves_its_argument_alone() -> None:
     assert model.nodes == nodes and model.weights.keys() == weights.keys()
     assert all(model.weights[name] is array for name, array in weights.items())
     assert "BatchNormalization" not in {node.op for node in changed.model.nodes}
+
+
+FLOAT, INT64 = 1, 7
+STOPPING: dict[str, tuple[str, dict[str, Attribute]]] = {
+    **{op: (op, {}) for op in ("Round", "Ceil", "Floor", "Sign")},
+    "Cast": ("Cast", {"to": INT64}),
+}
+
+
+def stopped(op: str, beside: bool, **attributes: Attribute) -> Model:
+    """A linear layer, an op that no gradient passes, with a way round it or none, a linear layer."""
+    model = around(op, **attributes)
+    inner, odd, last = model.nodes
+    value = odd.outputs[0]
+    nodes = [inner, odd]
+    if op == "Cast":
+        nodes.append(Node("back", "Cast", (value,), ("floats",), {"to": FLOAT}))
+        value = "floats"
+    if beside:
+        nodes.append(Node("sum", "Add", (inner.outputs[0], value), ("added",)))
+        value = "added"
+    return model.replace(nodes=(*nodes, Node("last", "Gemm", (value, *last.inputs[1:]), last.outputs, {"transB": 1})))
+
+
+@pytest.mark.parametrize("name", STOPPING)
+def test_what_keeps_parameters_from_the_loss_is_named(name: str) -> None:
+    op, attributes = STOPPING[name]
+    model = stopped(op, beside=False, **attributes)
+    (before,) = (weight for weight in model.nodes[0].inputs if weight in model.weights)
+    words = f"no gradient passes it, so that {before} would never be trained"
+    assert undifferentiable(model) == [("odd", op, words)]
+    with pytest.raises(MnxError, match=rf"around cannot be trained yet: {op} \(node 'odd'\): no gradient passes it"):
+        Engine(model, StepSettings(), threads=1)
+
+
+@pytest.mark.parametrize("name", STOPPING)
+def test_it_may_stand_beside_a_way_to_the_loss(name: str) -> None:
+    op, attributes = STOPPING[name]
+    model = stopped(op, beside=True, **attributes)
+    assert undifferentiable(model) == []
+    engine = Engine(model, StepSettings(), threads=1)
+    x = np.random.default_rng(1).standard_normal((8, 6)).astype(np.float32)
+    engine.step(x, np.arange(8) % 3, 0.1)
+    state = engine.state()
+    assert all(not np.array_equal(state[f"weight/{key}"], model.weights[key]) for key in model.weights)
+
+
+def test_a_cast_between_floats_passes_gradients() -> None:
+    assert undifferentiable(around("Cast", to=FLOAT)) == []
