@@ -20,9 +20,20 @@ from mnx.methods.mothernets import hatch_members, train_members, train_mothers
 from mnx.metrics import HEADLINES
 from mnx.plan import Plan
 from mnx.planning import keep, propose
-from mnx.session import Session, chosen_fuse, chosen_recipe, keep_settings, networks, open_session, settings
+from mnx.session import (
+    Session,
+    begun_stages,
+    chosen_fuse,
+    chosen_recipe,
+    keep_settings,
+    networks,
+    open_session,
+    settings,
+)
+from mnx.train.fitting import require_fitting
 from mnx.train.lint import require_differentiable
 from mnx.train.onnxruntime_sessions import require_device
+from mnx.train.recipe import STAGES
 from mnx.workspace import RunFolder, file_hash
 
 COMPARISONS = {"independent": train_independent}
@@ -101,15 +112,18 @@ def begin(
     """
     _check_baseline(compare)
     proposal = propose(paths, run, events, tau, clusters, seed, force, counted, norm=norm, mothers=mothers)
-    drop = proposal.standing and _may_begin_afresh(run, proposal.plan)
-    chosen = chosen_recipe(settings(run) if proposal.standing else {}, recipe or {}, drop, source)
-    planned = None if proposal.standing else proposal.plan
-    fused = chosen_fuse(settings(run) if proposal.standing else {}, fuse, _may_regroup(run, proposal.plan))
+    known = settings(run) if proposal.standing else {}
+    begun = begun_stages(run, proposal.plan) if proposal.standing else set()
+    chosen = chosen_recipe(known, recipe or {}, source, set(STAGES) - begun)
+    planned = proposal.plan if not begun else None
+    if known and not begun:
+        data, train_limit = (data, train_limit) if data else (known["data"], train_limit or known["train_limit"])
+    fused = chosen_fuse(known, fuse, _may_regroup(run, proposal.plan))
     session = open_session(
         run, events, data, train_limit, chosen, device, threads, plan=planned, jobs=jobs, curves=curves, fuse=fused
     )
     if not (proposal.standing and _finished(run, proposal.plan, compare)):
-        _ready(session)
+        _ready(session, compare)
     for model in proposal.members:
         require_differentiable(model)
     if not proposal.standing:
@@ -133,22 +147,37 @@ def open_training(
     source: str | None = None,
     fuse: int | None = None,
 ) -> Session:
-    """Open a planned run for training; see `begin`. `force` forgets what the next stage to train has trained.
+    """Open a planned run for training; see `begin`.
+
+    `force` forgets what the next stage to train has trained: its recipe may then be another, and where that is the
+    mothers', the data too.
 
     Raises:
         MnxError: there is no plan, or data, recipe or device do not fit.
     """
-    plan = run.plan()
-    afresh = force and _stage(run, plan) == "mothers"
-    chosen = chosen_recipe({} if afresh else settings(run), recipe or {}, force or _may_begin_afresh(run, plan), source)
-    given = plan if afresh else None
-    fused = chosen_fuse({} if afresh else settings(run), fuse, force or _may_regroup(run, plan))
+    plan, known = run.plan(), settings(run)
+    stage, begun = _stage(run, plan), begun_stages(run, plan)
+    left = begun - {stage} if force else begun
+    afresh = not left or (force and stage == "mothers")
+    chosen = chosen_recipe(known, recipe or {}, source, set(STAGES) if afresh else set(STAGES) - left)
+    if afresh and known and not data:
+        data, train_limit = known["data"], known["train_limit"] if train_limit is None else train_limit
+    fused = chosen_fuse(known, fuse, force or _may_regroup(run, plan))
     session = open_session(
-        run, events, data, train_limit, chosen, device, threads, plan=given, jobs=jobs, curves=curves, fuse=fused
+        run,
+        events,
+        data,
+        train_limit,
+        chosen,
+        device,
+        threads,
+        plan=plan if afresh else None,
+        jobs=jobs,
+        curves=curves,
+        fuse=fused,
     )
     _ready(session)
     if force:
-        stage = _stage(run, plan)
         for name in networks(plan, stage):
             run.forget_training(stage, name)
         if afresh:
@@ -274,9 +303,16 @@ def _check_baseline(compare: str | None) -> None:
         raise MnxError(f"no baseline '{compare}'; there are {', '.join(COMPARISONS)}")
 
 
-def _ready(session: Session) -> None:
-    """Refuse to train without data, on a device that is not there, or with curves that cannot be written."""
-    session.dataset  # noqa: B018 - raises where there are none
+def _ready(session: Session, compare: str | None = None) -> None:
+    """Refuse to train without data, by a recipe that they do not fit, on a device that is not there, or with curves
+    that cannot be written.
+    """
+    for stage in ("mothers", "members", *([compare] if compare else [])):
+        try:
+            require_fitting(session.recipe.of(stage), session.dataset)
+        except MnxError as error:
+            own = session.recipe.of(stage) != session.recipe.of("mothers")
+            raise MnxError(f"{error}  (in stage {stage})" if own else str(error)) from None
     require_device(session.device)
     if session.curves:
         require_tensorboard()
@@ -294,12 +330,6 @@ def _stage(run: RunFolder, plan: Plan) -> str:
 
 def _untrained(run: RunFolder, plan: Plan, stage: str) -> list[str]:
     return [name for name in networks(plan, stage) if run.training(stage, name) is None]
-
-
-def _may_begin_afresh(run: RunFolder, plan: Plan) -> bool:
-    """Whether members' optimisers may still begin afresh: the mothers are trained, and no member is in training."""
-    begun = any(run.begun("members", name) for name in networks(plan, "members"))
-    return not begun and not _untrained(run, plan, "mothers")
 
 
 def _may_regroup(run: RunFolder, plan: Plan) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -29,7 +29,7 @@ from mnx.train.engines import engine
 from mnx.train.loop import Trained, train_together
 from mnx.train.network import Job
 from mnx.train.recipe import STAGES, Recipe, in_words
-from mnx.train.recipe_files import from_document
+from mnx.train.recipe_files import from_document, with_keys
 from mnx.train.recipe_files import recipe as read_recipe
 from mnx.workspace import RunFolder, file_hash
 
@@ -158,39 +158,41 @@ def _told(spec: str, plan: Plan, limit: int | None, events: Events) -> Dataset:
 
 
 def chosen_recipe(
-    known: Mapping[str, Any], given: Mapping[str, str], drop_carry: bool = False, source: str | None = None
+    known: Mapping[str, Any],
+    given: Mapping[str, str],
+    source: str | None = None,
+    free: Collection[str] = (),
 ) -> Recipe:
-    """A run's recipe: what is given on top of the default; once it has trained, the one it was trained with.
+    """A run's recipe: what is given on top of the default; once it has trained, on top of the one it was trained with.
 
     Args:
         known: the run's `settings`.
         given: recipe keys as text.
-        drop_carry: whether carry = false may still be given, because no member is in training yet.
         source: the recipe's name or file; None for the default, or that of the run.
+        free: the stages that may still be trained otherwise, because none of their networks has begun.
 
     Raises:
         MnxError: a key or value is not legal, or not the one that the run was trained with.
     """
-    wanted = read_recipe(given, source)
     if not known:
-        return wanted
+        return read_recipe(given, source)
     kept = from_document(known["recipe"])
-    if drop_carry and "carry" in given and not wanted.carry:
-        kept = replace(kept, carry=False)
-    keys = list(vars(wanted)) if source is not None else list(given)
-    for stage in STAGES if source is not None else ("", *STAGES):
-        ours, theirs = (each.of(stage) if stage else each for each in (kept, wanted))
-        for key in keys:
-            at, _, name = key.rpartition(".")
-            if name == "stages" or (at and at != stage):
+    wanted = with_keys(kept, given) if source is None else read_recipe(given, source)
+    for stage in [stage for stage in STAGES if stage not in free]:
+        ours, theirs = kept.of(stage), wanted.of(stage)
+        for name in vars(ours):
+            if getattr(ours, name) == getattr(theirs, name) or (name == "carry" and stage != "members"):
                 continue
-            if getattr(theirs, name) != getattr(ours, name):
-                raise MnxError(
-                    f"this run is trained with {f'{at}.' if at else ''}{name} = {in_words(getattr(ours, name))}, not "
-                    f"{in_words(getattr(theirs, name))}: choose a new folder with -o, or begin this one again with "
-                    "'mnx run' or 'mnx mother' and --force"
-                )
-    return kept
+            at = f"{stage}." if source is not None or f"{stage}.{name}" in given else ""
+            others = [f"{each}.{name}" for each in STAGES if each in free and stage == "mothers" and not at]
+            instead = f"give {' or '.join(others)}, " if others else ""
+            raise MnxError(
+                f"this run is trained with {at}{name} = {in_words(getattr(ours, name))}, not "
+                f"{in_words(getattr(theirs, name))}: {instead}choose a new "
+                "folder with -o, train a stage again with 'mnx train --force', or begin all again with 'mnx run' or "
+                "'mnx mother' and --force"
+            )
+    return wanted
 
 
 def chosen_fuse(known: Mapping[str, Any], given: int | None, free: bool = False) -> int:
@@ -218,17 +220,22 @@ def settings(run: RunFolder) -> dict[str, Any]:
     return run.read_json(run.settings_file) if run.settings_file.exists() else {}
 
 
+def begun_stages(run: RunFolder, plan: Plan) -> set[str]:
+    """The stages of which a network's training has begun."""
+    return {stage for stage in STAGES if any(run.begun(stage, name) for name in networks(plan, stage))}
+
+
 def keep_settings(session: Session) -> None:
     """Write down a run's data, recipe, threads and fuse at its first training, and the scalings that users of it need.
 
-    Later only `carry` may change, before the first member is trained (see `chosen_recipe`), and threads and fuse (see
-    `keep_grouping`).
+    Once a network has begun only the recipe of stages that have not may change (see `chosen_recipe`), and threads and
+    fuse (see `keep_grouping`).
     """
     known = settings(session.run)
-    if known and known["recipe"].get("carry", True) != session.recipe.carry:
-        known["recipe"]["carry"] = session.recipe.carry
-        session.run.write_json(session.run.settings_file, known)
-    if not known:
+    if known and begun_stages(session.run, session.plan):
+        if from_document(known["recipe"]) != session.recipe:
+            session.run.write_json(session.run.settings_file, {**known, "recipe": session.recipe.to_json()})
+    else:
         document = {
             "data": _lasting(session.spec),
             "train_limit": session.train_limit,
@@ -239,7 +246,8 @@ def keep_settings(session: Session) -> None:
             "threads": dict(session.threads),
             "fuse": session.fuse,
         }
-        session.run.write_json(session.run.settings_file, document)
+        if document != known:
+            session.run.write_json(session.run.settings_file, document)
 
 
 def keep_grouping(session: Session) -> None:

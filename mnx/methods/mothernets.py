@@ -145,8 +145,7 @@ def _mother(session: Session, cluster: str, untrained: bool) -> _Mother:
     path = _mother_file(session, cluster, untrained)
     model, digest = dataclasses.replace(onnx_file.read(path), name=cluster), file_hash(path)
     probes, calibration = calibration_inputs(session, model)
-    carried = session.recipe.carry and not untrained
-    kept = session.run.optimiser_state("mothers", cluster, digest) if carried else {}
+    kept = {} if untrained else session.run.optimiser_state("mothers", cluster, digest)
     answers = Answers(model, batches_of(probes))
     return _Mother(model, digest, probes, calibration, kept, answers)
 

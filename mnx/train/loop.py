@@ -21,17 +21,15 @@ from mnx.events import Events
 from mnx.graphs.model import Array, Model
 from mnx.graphs.parameters import parameters
 from mnx.metrics import mean_square, training_score, validation_score
-from mnx.train.augment import Augmentation
 from mnx.train.course import Epoch
 from mnx.train.engine import Engine, EngineMaker, Steps
 from mnx.train.feed import Fed, Feed
-from mnx.train.feed_graph import is_image
-from mnx.train.losses import TASKS
+from mnx.train.fitting import augmentation_of, step_settings
 from mnx.train.network import Job, Network
 from mnx.train.optimiser_state import optimiser_state
 from mnx.train.recipe import Recipe
 from mnx.train.schedule import Phase, cycle_ends, next_phase
-from mnx.train.settings import WEIGHT, Diverged, Outcome, StepSettings
+from mnx.train.settings import WEIGHT, Diverged, Outcome
 
 STATISTICS_STEPS = 100
 """Batches that the statistics of averaged weights are taken from: more than a moving average of 0.9 remembers."""
@@ -93,9 +91,9 @@ def train_together(
         Diverged: a loss is not finite; the checkpoint of the last good epoch stays, the others finish their epoch.
     """
     training = _Training(seed, data, recipe, events)
-    settings = training.settings
+    settings = step_settings(recipe, data)
     networks = [Network(job, lambda model, own: make(model, settings, own), training.terms) for job in jobs]
-    with networks[0].engine.feed(data.train.raw, data.train.scalings, training.augmentation, seed) as feed:
+    with networks[0].engine.feed(data.train.raw, data.train.scalings, augmentation_of(recipe, data), seed) as feed:
         while networks:
             for network in [each for each in networks if training.phase(each).done]:
                 networks.remove(network)
@@ -132,19 +130,6 @@ class _Training:
     def terms(self) -> dict[str, Any]:
         """What checkpoints must agree with, beside their networks."""
         return {"recipe": self.recipe.to_json(), "data": self.data.fingerprint, "seed": self.seed}
-
-    @cached_property
-    def settings(self) -> StepSettings:
-        """What the step must know."""
-        data = self.data
-        counts = np.bincount(data.train.y, minlength=data.classes).tolist() if data.kind == "classes" else []
-        return self.recipe.step(data.kind, TASKS[data.kind].default, counts)
-
-    @property
-    def augmentation(self) -> Augmentation:
-        """What is done to examples; to images only where there are any."""
-        sizes = {scaling.shape[1:] for scaling in self.data.train.scalings if is_image(scaling)}
-        return self.recipe.augmentation(sizes)
 
     @property
     def examples(self) -> int:

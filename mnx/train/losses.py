@@ -99,17 +99,8 @@ def _width(model: Model, settings: StepSettings) -> int:
             f"{model.name} has outputs {', '.join(ends)}; training takes networks with one output of shape "
             "(batch, width)"
         )
-    if settings.task not in TASKS or settings.loss not in LOSSES:
-        raise MnxError(
-            f"there is no task '{settings.task}' with the loss '{settings.loss}'; tasks are {', '.join(TASKS)}, losses "
-            f"{', '.join(LOSSES)}"
-        )
-    if settings.task not in LOSSES[settings.loss].tasks:
-        fitting = [name for name, loss in LOSSES.items() if settings.task in loss.tasks]
-        raise MnxError(
-            f"the loss '{settings.loss}' is none for targets that are {settings.task}: give {' or '.join(fitting)}"
-        )
     width = model.outputs[0].shape[0]
+    require_loss(settings, width)
     if settings.task in ("classes", "distribution") and width < 2:
         raise MnxError(
             f"{model.name} has one logit; training takes classifiers with a logit for each of 2 or more classes, or "
@@ -117,9 +108,37 @@ def _width(model: Model, settings: StepSettings) -> int:
         )
     if settings.task == "binary" and width != 1:
         raise MnxError(f"{model.name} has {width} outputs; labels that are 0 or 1 take one logit")
-    if settings.class_weights and len(settings.class_weights) != width:
-        raise MnxError(f"class_weights are {len(settings.class_weights)}; {model.name} has {width} classes")
     return width
+
+
+def require_loss(settings: StepSettings, width: int) -> None:
+    """Refuse a loss that is none for the task, or that a setting does not go with.
+
+    Args:
+        settings: name task and loss.
+        width: how many numbers the networks give for an example.
+
+    Raises:
+        MnxError: the loss is unknown, or none of this task; class weights are not one a class; label smoothing is asked
+            for where there are no classes.
+    """
+    if settings.task not in TASKS or settings.loss not in LOSSES:
+        raise MnxError(
+            f"there is no task '{settings.task}' with the loss '{settings.loss}'; tasks are {', '.join(TASKS)}, losses "
+            f"{', '.join(LOSSES)}"
+        )
+    if settings.task not in LOSSES[settings.loss].tasks:
+        fitting = [name for name, loss in LOSSES.items() if settings.task in loss.tasks and name != "distillation"]
+        raise MnxError(
+            f"the loss '{settings.loss}' is none for targets that are {settings.task}: give {' or '.join(fitting)}"
+        )
+    if settings.class_weights and len(settings.class_weights) != width:
+        raise MnxError(f"class_weights are {len(settings.class_weights)}; the networks tell {width} classes apart")
+    if settings.label_smoothing and settings.loss not in ("cross-entropy", "distillation"):
+        raise MnxError(
+            f"label_smoothing = {settings.label_smoothing} spreads the share of a class over the others; the loss "
+            f"'{settings.loss}' of targets that are {settings.task} has no classes: leave it at 0"
+        )
 
 
 def _targets(builder: Builder, given: str, settings: StepSettings, width: int) -> str:

@@ -47,10 +47,18 @@ def recipe(settings: Mapping[str, str] | None = None, source: str | None = None)
     Raises:
         MnxError: there is no such recipe, a key is unknown, or a value is not of its type or range.
     """
-    found = Recipe() if source is None else from_toml(*_read(source))
+    return with_keys(Recipe() if source is None else from_toml(*_read(source)), settings or {})
+
+
+def with_keys(found: Recipe, settings: Mapping[str, str]) -> Recipe:
+    """A recipe with some keys set from text, see `recipe`.
+
+    Raises:
+        MnxError: a key is unknown, or a value is not of its type or range.
+    """
     stages = {stage: dict(keys) for stage, keys in found.stages.items()}
     common: dict[str, Any] = {}
-    for key, text in (settings or {}).items():
+    for key, text in settings.items():
         stage, _, name = key.rpartition(".")
         value = _parsed(key, _type(name, key), text)
         if not stage:

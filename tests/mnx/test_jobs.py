@@ -72,7 +72,8 @@ def test_threads_are_kept_with_the_run_and_jobs_are_not(tmp_path: Path, monkeypa
     assert opened(run, threads=None, jobs=3).threads == first.threads
     other = opened(run, threads=1)
     assert set(other.threads.values()) == {1}
-    assert settings(run)["threads"] == first.threads
+    assert settings(run)["threads"] == other.threads  # nothing has begun
+    opened(run, threads=8)
     train_mothers(other)
     assert settings(run)["threads"] == other.threads
     train_mothers(replace(opened(run), threads=first.threads))  # there is nothing to train

@@ -245,17 +245,11 @@ def test_once_members_are_in_training_it_is_as_it_is(hatched: Session) -> None:
     assert not open_training(hatched.run, Events(), recipe=FRESH, force=True, threads=1).recipe.carry
 
 
-def test_while_mothers_are_in_training_it_is_as_it_is(tmp_path: Path) -> None:
-    run = planned(tmp_path)
-    opened(run)
-    with pytest.raises(MnxError, match=REFUSED):
-        open_training(run, Events(), recipe=FRESH)
-
-
-def test_what_was_dropped_does_not_come_back(hatched: Session) -> None:
+def test_what_was_dropped_comes_back_until_members_are_in_training(hatched: Session, tmp_path: Path) -> None:
+    shutil.copytree(hatched.run.path, tmp_path / "other")
     opened(hatched.run, recipe=WITHOUT)
-    with pytest.raises(MnxError, match="trained with carry = false, not true"):
-        open_training(hatched.run, Events(), recipe={"carry": "true"})
+    session = open_training(hatched.run, Events(), recipe={"carry": "true"}, threads=1)
+    assert all(alike(trained_members(session), trained_members(opened(RunFolder(tmp_path / "other")))))
 
 
 @pytest.mark.parametrize("key", ["lr", "momentum"])

@@ -125,9 +125,13 @@ def test_the_binary_loss_is_stable_and_slopes_at_zero(logit: float, label: int) 
     ("settings", "message"),
     [
         (StepSettings(loss="hinge"), "there is no task 'classes' with the loss 'hinge'"),
-        (StepSettings(loss="mse"), "the loss 'mse' is none for targets that are classes: give cross-entropy or dist"),
+        (StepSettings(loss="mse"), "the loss 'mse' is none for targets that are classes: give cross-entropy$"),
         (StepSettings(task="binary", loss="binary"), "has 4 outputs; labels that are 0 or 1 take one logit"),
-        (StepSettings(class_weights=(1.0, 2.0)), "class_weights are 2; mlp has 4 classes"),
+        (
+            StepSettings(task="labels", loss="binary", label_smoothing=0.1),
+            "label_smoothing = 0.1 spreads .* the loss 'binary' of targets that are labels has no classes",
+        ),
+        (StepSettings(class_weights=(1.0, 2.0)), "class_weights are 2; the networks tell 4 classes apart"),
     ],
 )
 def test_a_loss_that_does_not_fit_is_refused(settings: StepSettings, message: str) -> None:
