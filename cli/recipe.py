@@ -14,11 +14,11 @@ from mnx.cli.errors import Command
 from mnx.cli.options import json_option
 from mnx.cli.output import Grid, grid, show
 from mnx.train.recipe import RANGES, STAGES, Recipe, in_words
-from mnx.train.recipe_files import names, recipe, text_of
+from mnx.train.recipe_files import names, read, recipe, text_of
 
 
 @click.command(cls=Command)
-@click.argument("name", required=False)
+@click.argument("name", metavar="[NAME|FILE]", required=False)
 @click.option("--keys", is_flag=True, help="List the keys of a recipe: default, legal values, what they mean.")
 @json_option
 def command(name: str | None, keys: bool, as_json: bool) -> None:
@@ -26,11 +26,12 @@ def command(name: str | None, keys: bool, as_json: bool) -> None:
 
     Without a name: list those that come with mnx. A recipe is a TOML file of keys for all networks, and of tables
     [mothers], [members] and [independent] with other values for these: write one that is printed here to a file, change
-    it, and train with --recipe FILE.toml.
+    it, and train with --recipe FILE.toml. A file is checked and printed likewise.
 
     \b
     Example:
       mnx recipe fast
+      mnx recipe mine.toml
       mnx recipe --keys
     """
     if keys:
@@ -43,8 +44,7 @@ def command(name: str | None, keys: bool, as_json: bool) -> None:
             made.add(each, about)
         show({"recipes": first}, as_json, made, "mnx recipe NAME prints one; --recipe NAME trains with it")
     else:
-        text = text_of(name)
-        show({"name": name, "recipe": recipe(source=name).to_json()}, as_json, text.rstrip())
+        show({"name": name, "recipe": recipe(source=name).to_json()}, as_json, read(name)[0].rstrip())
 
 
 def _head(name: str) -> list[str]:

@@ -68,7 +68,7 @@ class Fused:
             for place, network in enumerate(self._networks):
                 loss, score = (float(each[place].numpy()) for each in (self._losses, self._scores))
                 if not np.isfinite(loss):
-                    what = f"the loss of step {network.steps} is {loss}"
+                    what = f"the loss of step {network.steps + 1} is {loss}"
                     diverged.setdefault(place, Diverged(network.name, what))
                 if place not in diverged:
                     network.advance()

@@ -198,7 +198,7 @@ class _Training:
         if each.failed:
             return
         if isinstance(outcome, Diverged):
-            each.failed = outcome.at(epoch, step + 1, steps)
+            each.failed = outcome.at(job.stage, epoch, step + 1, steps)
             return
         each.losses, each.score = each.losses + outcome[0] * examples, each.score + outcome[1]
         each.seen += examples
@@ -223,7 +223,7 @@ class _Training:
             if not all(np.isfinite(outputs).all() for outputs in each.outputs):
                 job, number = each.network.job, each.network.course.epochs + 1
                 what = f"after epoch {number} its outputs for validation examples are not finite"
-                each.failed = Diverged(job.model.name, what)
+                each.failed = Diverged(job.model.name, what, job.stage)
 
     def _end(self, each: _Pass, seconds: float) -> Diverged | None:
         """Note an epoch in the network's course, or send it back, and write its checkpoint; the error of one lost."""

@@ -284,7 +284,7 @@ RANGES: Mapping[str, _Range] = {
     "anneal": _COUNT,
     "peak": (lambda value: 0 <= value <= 1, "a number in [0, 1]"),
     "milestones": (
-        lambda value: all(0 < share < 1 for share in value) and list(value) == sorted(value),
+        lambda value: all(0 < share < 1 for share in value) and list(value) == sorted(set(value)),
         "numbers in (0, 1) that rise",
     ),
     "gamma": (lambda value: 0 < value <= 1, "a number in (0, 1]"),

@@ -17,6 +17,8 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
+_LARGEST = sys.float_info.max
+"""Numbers beyond it are no numbers of a recipe's."""
 FOLDER = resources.files("mnx.train") / "recipes"
 
 
@@ -47,7 +49,7 @@ def recipe(settings: Mapping[str, str] | None = None, source: str | None = None)
     Raises:
         MnxError: there is no such recipe, a key is unknown, or a value is not of its type or range.
     """
-    return with_keys(Recipe() if source is None else from_toml(*_read(source)), settings or {})
+    return with_keys(Recipe() if source is None else from_toml(*read(source)), settings or {})
 
 
 def with_keys(found: Recipe, settings: Mapping[str, str]) -> Recipe:
@@ -59,9 +61,9 @@ def with_keys(found: Recipe, settings: Mapping[str, str]) -> Recipe:
     stages = {stage: dict(keys) for stage, keys in found.stages.items()}
     common: dict[str, Any] = {}
     for key, text in settings.items():
-        stage, _, name = key.rpartition(".")
+        stage, dot, name = key.rpartition(".")
         value = _parsed(key, _type(name, key), text)
-        if not stage:
+        if not dot:
             common[name] = value
             for keys in stages.values():
                 keys.pop(name, None)
@@ -75,7 +77,8 @@ def with_keys(found: Recipe, settings: Mapping[str, str]) -> Recipe:
 def from_toml(text: str, where: str) -> Recipe:
     """The recipe in a TOML file: keys, and tables [mothers], [members], [independent] with other values.
 
-    A table that is not there has the default's keys for this stage, less those that the file sets for all.
+    The tables may stand in one that is called stages, as `Recipe.to_json` has them. A table that is not there
+    has the default's keys for this stage, less those that the file sets for all.
 
     Raises:
         MnxError: it is no TOML, a key is unknown, or a value is not of its type or range.
@@ -84,11 +87,10 @@ def from_toml(text: str, where: str) -> Recipe:
         document = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise MnxError(f"{where} is no TOML: {error}") from None
-    given = {key: value for key, value in document.items() if key not in STAGES}
+    given = {key: value for key, value in document.items() if key not in (*STAGES, "stages")}
     stages = {stage: {k: v for k, v in keys.items() if k not in given} for stage, keys in of_stages().items()}
-    stages |= {key: value for key, value in document.items() if key in STAGES}
     try:
-        return from_document({**given, "stages": stages})
+        return from_document({**given, "stages": stages | _tables(document)})
     except MnxError as error:
         raise MnxError(f"{where}: {error}") from None
 
@@ -99,6 +101,8 @@ def from_document(document: Mapping[str, Any]) -> Recipe:
     Raises:
         MnxError: a key is unknown, or a value is not of its type or range.
     """
+    if tables := [key for key, value in document.items() if isinstance(value, Mapping) and key != "stages"]:
+        raise MnxError(f"recipe: no stage '{tables[0]}'; there are {', '.join(STAGES)}")
     common = {key: _checked(key, value) for key, value in document.items() if key != "stages"}
     stages: dict[str, dict[str, Any]] = {}
     for stage, keys in document.get("stages", {}).items():
@@ -108,7 +112,23 @@ def from_document(document: Mapping[str, Any]) -> Recipe:
     return Recipe(**common, stages=stages) if "stages" in document else Recipe(**common)
 
 
-def _read(source: str) -> tuple[str, str]:
+def _tables(document: Mapping[str, Any]) -> dict[str, Any]:
+    """The tables of stages in a file."""
+    found = {key: value for key, value in document.items() if key in STAGES}
+    inner = document.get("stages", {})
+    if not isinstance(inner, Mapping):
+        raise MnxError(f"recipe: stages = {in_words(inner)}: give tables, [mothers], [members] or [independent]")
+    if twice := sorted(found.keys() & inner.keys()):
+        raise MnxError(f"recipe: [{twice[0]}] and [stages.{twice[0]}] are the same table: give one of the two")
+    return {**found, **inner}
+
+
+def read(source: str) -> tuple[str, str]:
+    """The text of a recipe that comes with mnx, by name, or of a TOML file, and what it is called in errors.
+
+    Raises:
+        MnxError: there is neither, or the file cannot be read.
+    """
     path = Path(source)
     if path.suffix != ".toml" and not path.is_file():
         return text_of(source), f"recipe {source}"
@@ -130,9 +150,10 @@ def _checked(key: str, value: Any) -> Any:
     kind = _type(key.rpartition(".")[2], key)
     if kind is tuple and isinstance(value, list | tuple) and all(_is(float, each) for each in value):
         return tuple(map(float, value))
-    if kind is not tuple and _is(kind, value):
+    if kind is not tuple and _is(kind, value) and (kind is str or abs(value) <= _LARGEST):
         return kind(value)
-    raise MnxError(f"recipe: {key} = {in_words(value)}: give {_words(key, kind)}")
+    said = f'"{value}"' if isinstance(value, str) else in_words(value)
+    raise MnxError(f"recipe: {key} = {said}: give {_words(key, kind)}")
 
 
 def _is(kind: type, value: Any) -> bool:
@@ -147,7 +168,10 @@ def _parsed(key: str, kind: type, text: str) -> Any:
     try:
         if kind is tuple:
             return tuple(float(part) for part in text.strip("()[]").split(",") if part.strip())
-        return kind(text)
+        value = kind(text)
+        if kind is int and abs(value) > _LARGEST:
+            raise ValueError
+        return value
     except ValueError:
         raise MnxError(f"recipe: {key} = {text}: give {_words(key, kind)}") from None
 

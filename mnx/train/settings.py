@@ -23,16 +23,17 @@ STEP: Final = "step"
 class Diverged(MnxError):
     """A training has gone where there are no finite numbers."""
 
-    def __init__(self, model: str, what: str) -> None:
+    def __init__(self, model: str, what: str, stage: str = "") -> None:
+        again = f" (mnx train --force --set {stage}.lr=...)" if stage in ("mothers", "members") else ""
         super().__init__(
-            f"training {model} diverged: {what}; lower the learning rate, clip gradients, or look for examples that "
-            "are not finite"
+            f"training {model} diverged: {what}; lower the learning rate{again}, clip gradients, or look for examples "
+            "that are not finite"
         )
         self.model, self.what = model, what
 
-    def at(self, epoch: int, batch: int, batches: int) -> Diverged:
-        """The same with the place in the data."""
-        return Diverged(self.model, f"{self.what}, at batch {batch} of {batches} of epoch {epoch}")
+    def at(self, stage: str, epoch: int, batch: int, batches: int) -> Diverged:
+        """The same with the place in the run and in the data."""
+        return Diverged(self.model, f"{self.what}, at batch {batch} of {batches} of epoch {epoch}", stage)
 
 
 Outcome: TypeAlias = "tuple[float, float] | Diverged"
@@ -109,7 +110,7 @@ RANGES: Mapping[str, tuple[Callable[[Any], bool], str]] = {
     "optimiser": (lambda value: value in OPTIMISERS, " or ".join(OPTIMISERS)),
     "momentum": _SHARE,
     "beta2": _SHARE,
-    "epsilon": (lambda value: 0 < value < 1, "a number in (0, 1)"),
+    "epsilon": (lambda value: 1e-30 <= value < 1, "a number in [1e-30, 1)"),
     "weight_decay": (lambda value: 0 <= value < float("inf"), "a finite number, 0 or more"),
     "clip_norm": (lambda value: 0 < value < float("inf"), "a finite number above 0, or none"),
     "average": _SHARE,

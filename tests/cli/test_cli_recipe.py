@@ -91,3 +91,12 @@ def test_a_recipe_with_augmentation_and_an_average_trains_images(call: Call) -> 
     )
     assert found.code == 0, found.err
     assert json.loads(found.out)["members"]["ensemble"]["averaged"]["accuracy"] > 0.3
+
+
+def test_a_file_is_checked_and_printed(call: Call, tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text("# mine\nlr = 0.02\n")
+    assert call("recipe", path).out == "# mine\nlr = 0.02\n"
+    assert json.loads(call("recipe", path, "--json").out)["recipe"]["lr"] == 0.02
+    path.write_text("lr = 200\n")
+    assert "mine.toml: recipe: lr = 200.0: give a number above 0 and below 100" in call("recipe", path).err

@@ -269,7 +269,13 @@ def test_a_file_is_read_with_its_stages_and_keys_may_be_set_on_top(tmp_path: Pat
     ("text", "message"),
     [
         ("lr = ", "is no TOML"),
-        ("lr = 'fast'", "recipe: lr = fast: give a number above 0"),
+        ("lr = 'fast'", 'recipe: lr = "fast": give a number above 0'),
+        ('lr = "0.1"', 'recipe: lr = "0.1": give a number above 0'),
+        (f"epochs = {10**400}", "recipe: epochs = 1000.*: give a whole number"),
+        (f"[members]\nlr = {10**400}", "recipe: members.lr = 1000.*: give a number"),
+        ("stages = 3", "recipe: stages = 3: give tables"),
+        ("[stages.children]\nlr = 1", "no stage 'children'; there are mothers"),
+        ("[members]\nlr = 1\n[stages.members]\nlr = 2", r"\[members\] and \[stages.members\] are the same table"),
         ("lr = true", "recipe: lr = true: give a number above 0"),
         ("epochs = 2.5", "recipe: epochs = 2.5: give a whole number"),
         ("epochs = true", "recipe: epochs = true: give a whole number"),
@@ -277,7 +283,7 @@ def test_a_file_is_read_with_its_stages_and_keys_may_be_set_on_top(tmp_path: Pat
         ("milestones = ['a']", "recipe: milestones = .*: give numbers"),
         ("speed = 1", "unknown key 'speed'"),
         ("[members]\nspeed = 1", "unknown key 'members.speed'"),
-        ("[member]\nlr = 1", "unknown key 'member'; there are lr"),
+        ("[member]\nlr = 1", "no stage 'member'; there are mothers"),
         ("members = 3", "recipe: members = 3: give a table"),
         ("[members]\nlr = -1", r"recipe: lr = -1.0: give .*\(in stage members\)"),
     ],
@@ -326,3 +332,19 @@ def test_the_number_of_examples_chooses_the_batch(examples: int, size: int) -> N
     assert Recipe(batch=7).batch_of(examples) == min(7, examples)
     assert size == 128 or examples // size < 128
     assert size <= 32 or examples // size >= 64
+
+
+def test_tables_may_stand_as_json_has_them(tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text("epochs = 7\n[stages.members]\nlr = 0.001\n[mothers]\nepochs = 9\n")
+    found = recipe(source=str(path))
+    assert (found.of("members").lr, found.of("mothers").lr) == (0.001, Recipe().lr)
+    assert (found.of("members").epochs, found.of("mothers").epochs) == (7, 9)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [(".lr", "1"), ("milestones", "0.5,0.5"), ("epsilon", "1e-300"), ("epochs", "1" + 400 * "0")]
+)
+def test_settings_that_mean_nothing_are_refused(key: str, value: str) -> None:
+    with pytest.raises(MnxError, match="no stage ''" if key == ".lr" else f"recipe: {key} = .*: give"):
+        recipe({key: value})

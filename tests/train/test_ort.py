@@ -149,7 +149,7 @@ def test_a_loss_that_is_not_finite_stops_training_and_keeps_the_state() -> None:
     before = engine.state()
     x, y = batch(RESNET, 2)
     x[3] = np.inf
-    with pytest.raises(Diverged, match="resnet diverged: the loss of step 2 is nan"):
+    with pytest.raises(Diverged, match="resnet diverged: the loss of step 3 is nan"):
         engine.step(x, y, LR)
     assert same_bits(engine.state(), before)
 
