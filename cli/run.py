@@ -20,7 +20,7 @@ from mnx.cli.options import (
     run_option,
     training_options,
 )
-from mnx.cli.output import original_lines, show
+from mnx.cli.output import original_lines, show, worse_than_mean_lines
 from mnx.cli.progress import progress
 from mnx.cli.report import report_parts
 from mnx.pipeline import COMPARISONS, begin, run_all
@@ -110,4 +110,7 @@ def command(
         "ensemble_file": str(folder.ensemble_file),
         "original_files": {name: str(file) for name, file in originals.items()},
     }
-    show({"run": str(run), **files, **document}, as_json, *report_parts(document, folder), *original_lines(originals))
+    scores = document["members"]["networks"] if document["task"] == "numbers" else {}
+    hints = worse_than_mean_lines({name: each["r2"] for name, each in scores.items()})
+    parts = (*report_parts(document, folder), *hints, *original_lines(originals))
+    show({"run": str(run), **files, **document}, as_json, *parts)

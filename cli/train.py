@@ -15,7 +15,7 @@ from mnx.cli.options import (
     run_option,
     training_options,
 )
-from mnx.cli.output import Grid, grid, large, original_lines, percent, score_name, seconds, show
+from mnx.cli.output import Grid, grid, large, original_lines, percent, score_name, seconds, show, worse_than_mean_lines
 from mnx.cli.progress import progress
 from mnx.pipeline import next_step, open_training, train_next
 from mnx.session import networks
@@ -79,9 +79,15 @@ def command(
         as_json,
         headline,
         _table(stage, done, session.dataset.kind),
+        *worse_than_mean_lines(_r2(done, session.dataset.kind)),
         *original_lines(originals),
         f"next: {following}",
     )
+
+
+def _r2(done: dict[str, Training], task: str) -> dict[str, float]:
+    """The networks' validation scores where they are R2."""
+    return {name: training.epochs[-1].validation_score for name, training in done.items() if task == "numbers"}
 
 
 def _row(training: Training) -> dict[str, float]:

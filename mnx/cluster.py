@@ -125,7 +125,10 @@ def _by_size(members: Sequence[Member], counted: str) -> list[Member]:
         raise MnxError("no members: give at least one .onnx file")
     for _, structure in members:
         if not count(structure, counted):
-            raise MnxError(f"{structure.name} has no {COUNTS[counted].words} to count: choose another --count")
+            raise MnxError(
+                f"{structure.name} has none of what shares are counted in ({COUNTS[counted].words}): plan without it, "
+                "or choose another --count"
+            )
     return sorted(members, key=lambda member: (count(member[1], counted), member[1].name))
 
 

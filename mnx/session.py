@@ -233,8 +233,13 @@ def keep_settings(session: Session) -> None:
     """
     known = settings(session.run)
     if known and begun_stages(session.run, session.plan):
+        changed: dict[str, Any] = {}
         if from_document(known["recipe"]) != session.recipe:
-            session.run.write_json(session.run.settings_file, {**known, "recipe": session.recipe.to_json()})
+            changed["recipe"] = session.recipe.to_json()
+        if session.spec:
+            changed["data"] = _lasting(session.spec)  # the same data may have moved
+        if known != {**known, **changed}:
+            session.run.write_json(session.run.settings_file, {**known, **changed})
     else:
         document = {
             "data": _lasting(session.spec),

@@ -14,7 +14,7 @@ from mnx.data.raw import RawData, Tell, blocks, inputs_of, require_examples, sil
 from mnx.data.rows import Raw, taken
 from mnx.data.scaling import Scaling, apply, fitted, unscaled
 from mnx.data.split import stratified
-from mnx.data.task import Task, check, task_of
+from mnx.data.task import Task, check, number, task_of
 from mnx.errors import MnxError
 from mnx.graphs.interface import Interface
 from mnx.graphs.model import Array, Port
@@ -108,11 +108,14 @@ def load(
     if not 0 < validation < 1:
         raise MnxError(f"the validation share must lie between 0 and 1, not be {validation}")
     raw = sources.read(spec, members.inputs, seed, tell)
-    whole, rest = f"{spec}, training part", f"{spec}, test part"
+    (whole, rest), numbers = _wheres(raw, spec), raw.numbers or (None, None)
     require_examples(raw.x_train, raw.y_train, whole)
     require_examples(raw.x_test, raw.y_test, rest)
     task = task_of(members, raw.y_train, whole)
-    y_train, y_test = check(task, raw.y_train, whole), check(task, raw.y_test, rest)
+    y_train, y_test = (
+        check(task, y, where, places)
+        for y, where, places in zip((raw.y_train, raw.y_test), (whole, rest), numbers, strict=True)
+    )
     _check_inputs(raw, members, spec)
     train, held_out = _split(y_train if task.stratified else strata(y_train), seed, validation, train_limit, spec)
     x_train = tuple(taken(x, train) for x in inputs_of(raw.x_train))
@@ -155,6 +158,11 @@ def _scaling(x: Raw, port: Port, content: Content, raw: RawData, spec: str) -> S
     return unscaled(x, arranged, port)
 
 
+def _wheres(raw: RawData, spec: str) -> tuple[str, str]:
+    """What errors call the training and the test part: one file where it is one."""
+    return (spec, spec) if raw.numbers else (f"{spec}, training part", f"{spec}, test part")
+
+
 def _check_inputs(raw: RawData, members: Interface, spec: str) -> None:
     parts = zip(inputs_of(raw.x_train), inputs_of(raw.x_test), strict=True)
     for place, (port, (train, test)) in enumerate(zip(members.inputs, parts, strict=True)):
@@ -164,9 +172,9 @@ def _check_inputs(raw: RawData, members: Interface, spec: str) -> None:
                 f"{spec}: training examples{name} are {train.dtype} of shape {train.shape[1:]}, test examples "
                 f"{test.dtype} of shape {test.shape[1:]}; both must be of one kind"
             )
-        for x, where in ((train, f"{spec}, training part"), (test, f"{spec}, test part")):
+        for x, where, numbers in zip((train, test), _wheres(raw, spec), raw.numbers or (None, None), strict=True):
             if legal := _legal(x, port, members.content(place), where):
-                _check_numbers(x, legal, port.name if name else "x", where)
+                _check_numbers(x, legal, port.name if name else "x", where, numbers)
 
 
 @dataclass(frozen=True)
@@ -196,12 +204,13 @@ def _legal(x: Raw, port: Port, content: Content, where: str) -> _Legal | None:
     return _Legal(limits.min, limits.max, f"the members take {port.dtype}")
 
 
-def _check_numbers(x: Raw, legal: _Legal, name: str, where: str) -> None:
+def _check_numbers(x: Raw, legal: _Legal, name: str, where: str, numbers: Array | None) -> None:
     for start, block in blocks(x):
         fine = (block >= legal.least) & (block <= legal.largest)
         if not fine.all():
             place = tuple(np.argwhere(~fine)[0].tolist())
-            raise MnxError(f"{where}: {name} holds {block[place]} in example {start + place[0]}; {legal.cure}")
+            example = number(start + place[0], numbers)
+            raise MnxError(f"{where}: {name} holds {block[place]} in example {example}; {legal.cure}")
 
 
 def _split(y: Array, seed: int, validation: float, limit: int | None, where: str) -> tuple[Array, Array]:

@@ -32,7 +32,8 @@ class RawData:
     """A training and a test part as read: x of shape (n, ...), integers or floats; y numbers of shape (n,) or (n, k).
 
     `layout` says where the channels of x are, None where the source does not know. `levels` is the largest value that
-    an integer x can take (16 for digits), None for what the dtype or the data say.
+    an integer x can take (16 for digits), None for what the dtype or the data say. Where mnx has split one file in two,
+    `numbers` are the places of both parts' examples in it, which errors name.
     """
 
     name: str
@@ -42,6 +43,7 @@ class RawData:
     y_test: Array
     layout: Layout | None = None
     levels: int | None = None
+    numbers: tuple[Array, Array] | None = None
 
 
 def silent(done: int, total: int) -> None:
@@ -88,9 +90,8 @@ def split_by_seed(
     train, test = stratified(strata(y), max(1, round(len(y) * TEST_SHARE)), seed, "test")
     first, second = (tuple(taken(each, rows) for each in inputs_of(x)) for rows in (train, test))
     several = isinstance(x, tuple)
-    return RawData(
-        name, first if several else first[0], y[train], second if several else second[0], y[test], layout, levels
-    )
+    parts = (first if several else first[0], y[train], second if several else second[0], y[test])
+    return RawData(name, *parts, layout, levels, numbers=(train, test))
 
 
 def strata(y: Array) -> Array:

@@ -7,6 +7,8 @@
     Sigmoid, nothing    0 or 1 (n, C)                           labels          yes or no to each of C labels
     nothing             floats (n, k), or (n,) for one output   numbers         regression
 
+0 and 1 may be floats: floats that are nothing else are read as yes and no. Rows of which most add up to 1 are shares.
+
 A member that ends in one Sigmoid over one layer of its own is read as a classifier of two classes (see
 `graphs/canonical/binary.py`), and takes integers 0 and 1 as such.
 """
@@ -70,8 +72,14 @@ def task_of(members: Interface, y: Array, where: str) -> Task:
     return Task(kind, members.width)
 
 
-def check(task: Task, y: Array, where: str) -> Array:
+def check(task: Task, y: Array, where: str, numbers: Array | None = None) -> Array:
     """The targets of a part of the data in the form that losses take; see `Task.targets`.
+
+    Args:
+        task: what is predicted.
+        y: targets as they were read.
+        where: names the part in errors.
+        numbers: what errors call its examples; None for their places in it.
 
     Raises:
         MnxError: a target is not finite or out of range, or the shape or dtype is not that of the task.
@@ -89,18 +97,19 @@ def check(task: Task, y: Array, where: str) -> Array:
             (rows >= 0) & (rows < task.width),
             f"the members tell {task.width} classes apart, 0 to {task.width - 1}",
             where,
+            numbers,
         )
     elif task.kind in ("binary", "labels"):
-        _in_range(rows, (rows == 0) | (rows == 1), "0 and 1 are no and yes", where)
+        _in_range(rows, (rows == 0) | (rows == 1), "0 and 1 are no and yes", where, numbers)
     else:
-        _finite(rows, where)
+        _finite(rows, where, numbers)
     if task.kind == "distribution":
-        _in_range(rows, rows >= 0, "shares of classes are 0 or more", where)
+        _in_range(rows, rows >= 0, "shares of classes are 0 or more", where, numbers)
         apart = np.flatnonzero(np.abs(rows.sum(axis=1) - 1) > SUM)
         if len(apart):
             raise MnxError(
-                f"{where}: the shares of example {apart[0]} add up to {rows[apart[0]].sum():g}, not to 1 "
-                f"({len(apart)} do so)"
+                f"{where}: the shares of example {number(apart[0], numbers)} add up to {rows[apart[0]].sum():g}, not "
+                f"to 1 ({len(apart)} do so)"
             )
     return task.targets(rows)
 
@@ -109,7 +118,7 @@ def _of_one(members: Interface, y: Array, where: str) -> str:
     """The task where every example has one target."""
     whole = y.dtype.kind in "bui"
     if members.width == 1 and members.head != SOFTMAX:
-        if whole or members.head == SIGMOID:
+        if whole or members.head == SIGMOID or _zero_or_one(y):
             if not _zero_or_one(y):
                 cure = "y.astype(np.float32) if they are numbers to predict" if members.head == PLAIN else "0 is no"
                 raise MnxError(
@@ -153,8 +162,10 @@ def _of_rows(members: Interface, y: Array, where: str) -> str:
             "row, shape (n,); y.argmax(1) undoes one-hot. Labels that are 0 or 1 each are for members that end in "
             "Sigmoid, numbers to predict are floats"
         )
-    shares = bool((y >= 0).all() and (np.abs(y.sum(axis=1) - 1) <= SUM).all())
-    return "distribution" if shares or members.head == SOFTMAX else "numbers"
+    shares = bool((y >= 0).all() and np.mean(np.abs(y.sum(axis=1) - 1) <= SUM) > 0.5)
+    if shares or members.head == SOFTMAX:
+        return "distribution"
+    return "labels" if truths else "numbers"
 
 
 def _of_columns(members: Interface, y: Array, truths: bool, where: str) -> str:
@@ -170,19 +181,27 @@ def _zero_or_one(y: Array) -> bool:
     return bool(((y == 0) | (y == 1)).all())
 
 
-def _in_range(rows: Array, fine: Array, legal: str, where: str) -> None:
+def number(example: int, numbers: Array | None) -> int:
+    """What an example of a part is called, see `check`."""
+    return int(example if numbers is None else numbers[example])
+
+
+def _in_range(rows: Array, fine: Array, legal: str, where: str, numbers: Array | None) -> None:
     outside = np.argwhere(~fine)
     if len(outside):
         example, column = outside[0].tolist()
         place = f" (column {column})" if rows.shape[1] > 1 else ""
         raise MnxError(
-            f"{where}: label {rows[example, column]} of example {example}{place} is out of range ({len(outside)} are); "
-            f"{legal}"
+            f"{where}: label {rows[example, column]} of example {number(example, numbers)}{place} is out of range "
+            f"({len(outside)} are); {legal}"
         )
 
 
-def _finite(rows: Array, where: str) -> None:
+def _finite(rows: Array, where: str, numbers: Array | None) -> None:
     wrong = np.argwhere(~(np.abs(rows) <= np.finfo(np.float32).max))
     if len(wrong):
         example, column = wrong[0].tolist()
-        raise MnxError(f"{where}: y holds {rows[example, column]} in example {example}; give finite float32 numbers")
+        raise MnxError(
+            f"{where}: y holds {rows[example, column]} in example {number(example, numbers)}; give finite float32 "
+            "numbers"
+        )

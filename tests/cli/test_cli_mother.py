@@ -92,7 +92,7 @@ def test_what_is_counted_is_shown_and_kept(call: Call, members: list[Path], tmp_
     }
     refused = call("mother", *members, "--count", "conv", "-o", "other")
     assert refused.code == 1
-    assert "to count: choose another --count" in refused.err
+    assert "plan without it, or choose another --count" in refused.err
     other = call("run", *members, "--data", "digits", "--count", "all")
     assert other.code == 1
     assert "planned with --tau 0.5 --seed 0 --count flops, not --count all" in words(other.err)

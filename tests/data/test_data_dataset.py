@@ -86,6 +86,22 @@ def test_the_fingerprint_knows_the_data_and_the_split(tmp_path: Path) -> None:
     assert len({first.fingerprint, *prints}) == 6
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_examples_of_a_file_that_mnx_splits_are_called_by_their_place_in_it(seed: int, tmp_path: Path) -> None:
+    x, y = plain()
+    file = tmp_path / "one.npz"
+    bad = x.astype(np.float32)
+    bad[7, 1] = np.nan
+    np.savez(file, x=bad, y=y)
+    with pytest.raises(MnxError, match=r"one\.npz: x holds nan in example 7; give finite"):
+        load(str(file), PAIR, seed)
+    labels = y.astype(np.int64)
+    labels[5] = 99
+    np.savez(file, x=x, y=labels)
+    with pytest.raises(MnxError, match=r"one\.npz: label 99 of example 5 is out of range \(1 are\)"):
+        load(str(file), PAIR, seed)
+
+
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 1e300])
 def test_numbers_that_are_not_finite_are_named(tmp_path: Path, value: float) -> None:
     x, y = plain()

@@ -36,7 +36,11 @@ def members(width: int, head: str = PLAIN) -> Interface:
         (3, PLAIN, REAL, "numbers"),
         (1, PLAIN, REAL[:, 0], "numbers"),
         (1, PLAIN, REAL[:, :1], "numbers"),
-        (1, PLAIN, np.array([0.0, 1.0, 1.0, 0.0]), "numbers"),
+        (1, PLAIN, np.array([0.0, 1.0, 1.0, 0.0]), "binary"),
+        (1, PLAIN, np.array([[0.0], [1.0], [1.0], [0.0]], np.float32), "binary"),
+        (1, PLAIN, np.array([0.0, 1.0, 1.0, 0.5]), "numbers"),
+        (3, PLAIN, BITS.astype(np.float32), "labels"),
+        (3, PLAIN, ONE_HOT.astype(np.float32), "distribution"),
     ],
 )
 def test_the_members_and_the_targets_decide(width: int, head: str, y: Array, kind: str) -> None:

@@ -4,6 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from small_runs import EXAMPLES, NAMES, RECIPE, opened, planned, write_members
 
@@ -142,3 +143,17 @@ def test_mothers_are_trained_again_on_other_data_by_another_recipe(tmp_path: Pat
     mother = run.training("mothers", "cluster1")
     assert mother is not None
     assert mother.samples % 256 == 0
+
+
+def test_data_that_have_moved_are_found_again(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    x, y = random.integers(0, 256, (200, 8, 8), np.uint8), random.integers(0, 10, 200)
+    before, after = tmp_path / "before.npz", tmp_path / "after.npz"
+    np.savez(before, x=x, y=y)
+    run = planned(tmp_path, NAMES[:2])
+    train_next(opened(run, data=str(before), train_limit=None))
+    before.rename(after)
+    with pytest.raises(MnxError, match=r"before\.npz"):
+        open_training(run, Events())
+    train_next(open_training(run, Events(), data=str(after), threads=1))
+    assert open_training(run, Events(), threads=1).spec == str(after)

@@ -226,7 +226,7 @@ def test_every_share_counts_what_was_asked_for(models: list[Model], counted: str
 
 
 def test_members_without_what_is_counted_are_refused() -> None:
-    with pytest.raises(MnxError, match=r"p0 has no trained parameters of convolutions only to count: .* --count"):
+    with pytest.raises(MnxError, match=r"p0 has none of .* \(trained parameters of convolutions only\): .* --count"):
         by_tau(members_of(perceptrons([[4]])), 0.5, "conv")
 
 
