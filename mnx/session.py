@@ -21,11 +21,13 @@ from mnx.graphs.model import Model
 from mnx.graphs.mothers.identity import identity_like
 from mnx.graphs.norms.restore import alike, folded, put_in
 from mnx.graphs.probes import RANDOM, Probe, batches_of, made_of
+from mnx.graphs.trees.describe import describe
 from mnx.groups import Group, groups
 from mnx.jobs import cores, threads_each
 from mnx.plan import Plan
 from mnx.train.engine import EngineMaker
 from mnx.train.engines import engine
+from mnx.train.fitting import teacher_of
 from mnx.train.loop import Trained, train_together
 from mnx.train.network import Job
 from mnx.train.recipe import STAGES, Recipe, in_words
@@ -302,7 +304,10 @@ def _job(session: Session, stage: str, name: str, multiply_adds: int) -> Job:
     model = identity_like(model) if recipe.identity else model
     carried = stage == "members" and recipe.carry and recipe.optimiser == session.recipe.of("mothers").optimiser
     kept = run.optimiser_state(stage, name, file_hash(start)) if carried else {}
-    return Job(stage, name, model, run.folder(stage, name), seed, FORWARD_AND_BACKWARD * multiply_adds, kept)
+    cost = FORWARD_AND_BACKWARD * multiply_adds
+    if teacher := teacher_of(recipe, session.dataset):
+        cost += describe(teacher).cost
+    return Job(stage, name, model, run.folder(stage, name), seed, cost, kept)
 
 
 def _keep(session: Session, job: Job, trained: Trained) -> None:

@@ -12,6 +12,7 @@ from mnx.graphs.run import Batch
 from mnx.train.augment import Augmentation
 from mnx.train.feed import Fed, Feed
 from mnx.train.settings import Outcome, StepSettings
+from mnx.train.teacher import Teacher
 
 
 class Steps(Protocol):
@@ -33,6 +34,9 @@ class Engine(Protocol):
 
     def feed(self, raw: Sequence[Raw], scalings: Sequence[Scaling], augmentation: Augmentation, seed: int) -> Feed:
         """What makes batches of raw examples on the engine's device, with draws by a seed."""
+
+    def teacher(self, model: Model) -> Teacher:
+        """A network on the engine's device that answers batches."""
 
     def step(
         self, x: Batch | Fed, y: Array, lr: float, teacher: Array | None = None, mix: tuple[Array, float] | None = None

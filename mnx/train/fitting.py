@@ -6,11 +6,13 @@ import numpy as np
 
 from mnx.data.dataset import Dataset
 from mnx.errors import MnxError
+from mnx.graphs.model import Model
 from mnx.train.augment import Augmentation
 from mnx.train.feed_graph import feed_graph, is_image
 from mnx.train.losses import TASKS, require_loss
 from mnx.train.recipe import Recipe
 from mnx.train.settings import StepSettings
+from mnx.train.teacher import read_teacher
 
 
 def step_settings(recipe: Recipe, data: Dataset) -> StepSettings:
@@ -32,16 +34,22 @@ def augmentation_of(recipe: Recipe, data: Dataset) -> Augmentation:
     return recipe.augmentation({scaling.shape[1:] for scaling in data.scalings if is_image(scaling)})
 
 
+def teacher_of(recipe: Recipe, data: Dataset) -> Model | None:
+    """The network that a recipe has others learn from, None where there is none; see `read_teacher`."""
+    return read_teacher(recipe.teacher, data.scalings, data.classes) if recipe.teacher else None
+
+
 def require_fitting(recipe: Recipe, data: Dataset) -> None:
     """Refuse a recipe of one stage that these data cannot be trained by.
 
     Raises:
-        MnxError: the loss, class weights, label smoothing or augmentation are none for these data, or there are too few
-            examples to take a batch in parts.
+        MnxError: the loss, teacher, class weights, label smoothing or augmentation are none for these data, or there
+            are too few examples to take a batch in parts.
     """
     require_loss(step_settings(recipe, data), data.classes)
     dtypes = [array.dtype.name for array in data.train.raw]
     feed_graph(dtypes, data.scalings, [scaling.dtype for scaling in data.scalings], augmentation_of(recipe, data))
+    teacher_of(recipe, data)
     size = recipe.batch_of(len(data.train))
     if size % recipe.accumulate:
         raise MnxError(

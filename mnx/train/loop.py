@@ -18,18 +18,19 @@ import numpy as np
 from mnx.data.batches import batches
 from mnx.data.dataset import Dataset
 from mnx.events import Events
-from mnx.graphs.model import Array, Model
+from mnx.graphs.model import Array, Model, model_hash
 from mnx.graphs.parameters import parameters
 from mnx.metrics import mean_square, training_score, validation_score
 from mnx.train.course import Epoch
 from mnx.train.engine import Engine, EngineMaker, Steps
 from mnx.train.feed import Fed, Feed
-from mnx.train.fitting import augmentation_of, step_settings
+from mnx.train.fitting import augmentation_of, step_settings, teacher_of
 from mnx.train.network import Job, Network
 from mnx.train.optimiser_state import optimiser_state
 from mnx.train.recipe import Recipe
 from mnx.train.schedule import Phase, cycle_ends, next_phase
 from mnx.train.settings import WEIGHT, Diverged, Outcome
+from mnx.train.teacher import Teacher
 
 STATISTICS_STEPS = 100
 """Batches that the statistics of averaged weights are taken from: more than a moving average of 0.9 remembers."""
@@ -94,6 +95,7 @@ def train_together(
     settings = step_settings(recipe, data)
     networks = [Network(job, lambda model, own: make(model, settings, own), training.terms) for job in jobs]
     with networks[0].engine.feed(data.train.raw, data.train.scalings, augmentation_of(recipe, data), seed) as feed:
+        training.taught(networks[0].engine)
         while networks:
             for network in [each for each in networks if training.phase(each).done]:
                 networks.remove(network)
@@ -125,17 +127,28 @@ class _Training:
         self.seed, self.data, self.recipe, self.events = seed, data, recipe, events
         self._engines: list[Engine] = []
         self._steps: Steps
+        self._teacher: Teacher | None = None
 
     @property
     def terms(self) -> dict[str, Any]:
         """What checkpoints must agree with, beside their networks."""
-        return {"recipe": self.recipe.to_json(), "data": self.data.fingerprint, "seed": self.seed}
+        found = {"recipe": self.recipe.to_json(), "data": self.data.fingerprint, "seed": self.seed}
+        return {**found, "teacher": model_hash(self.teacher)} if self.teacher else found
+
+    @cached_property
+    def teacher(self) -> Model | None:
+        """The network that the others learn from too."""
+        return teacher_of(self.recipe, self.data)
 
     @property
     def examples(self) -> int:
         """How many an epoch visits."""
         size = self.recipe.batch_of(len(self.data.train))
         return len(self.data.train) // size * size
+
+    def taught(self, engine: Engine) -> None:
+        """Start the teacher, where there is one, on the device of an engine."""
+        self._teacher = engine.teacher(self.teacher) if self.teacher else None
 
     def phase(self, network: Network) -> Phase:
         """What to do next."""
@@ -152,9 +165,9 @@ class _Training:
         start, number = time.perf_counter(), networks[0].course.epochs
         passes, steps = [_Pass(network, self.phase(network)) for network in networks], self._together(networks)
         order = self._order(number)
-        for step, (x, y, mix) in enumerate(self._batches(feed, order, number)):
+        for step, (x, y, said, mix) in enumerate(self._batches(feed, order, number)):
             lrs = [each.network.course.rate * each.phase.lr(step, len(order)) for each in passes]
-            for each, outcome in zip(passes, steps.step(x, y, lrs, mix=mix), strict=True):
+            for each, outcome in zip(passes, steps.step(x, y, lrs, said, mix), strict=True):
                 self._note(each, outcome, len(y), step, len(order))
             if all(each.failed for each in passes):
                 break
@@ -174,8 +187,8 @@ class _Training:
         engine.load_state({**engine.state(), **{key: array.astype(np.float32) for key, array in mean.items()}})
         if any(not kind.trained for kind in kinds.values()) and not self.recipe.frozen_norm:
             order = self._order(course.epochs)[:STATISTICS_STEPS]
-            for x, y, mix in self._batches(feed, order, course.epochs):
-                engine.step(x, y, 0.0, mix=mix)
+            for x, y, said, mix in self._batches(feed, order, course.epochs):
+                engine.step(x, y, 0.0, said, mix)
 
     def trained(self, network: Network) -> Trained:
         """What a network that is done has become."""
@@ -257,12 +270,13 @@ class _Training:
 
     def _batches(
         self, feed: Feed, order: Sequence[Array], epoch: int
-    ) -> Iterator[tuple[Fed, Array, tuple[Array, float] | None]]:
-        """The batches of an epoch: inputs, targets, and how they are mixed; see `Engine.step`."""
+    ) -> Iterator[tuple[Fed, Array, Array | None, tuple[Array, float] | None]]:
+        """The batches of an epoch: inputs, targets, a teacher's logits, how they are mixed; see `Engine.step`."""
         y = self.data.train.y
         for step, (indices, x) in enumerate(feed.each(order, epoch)):
             mixed = feed.mixture(indices, epoch, step)
-            yield x, y[indices], None if mixed is None else (y[mixed.partners], mixed.share)
+            said = self._teacher.logits(x) if self._teacher else None
+            yield x, y[indices], said, None if mixed is None else (y[mixed.partners], mixed.share)
 
     def _order(self, epoch: int) -> list[Array]:
         examples = len(self.data.train)

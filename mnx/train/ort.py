@@ -25,6 +25,7 @@ from mnx.train.on_device import OnDevice
 from mnx.train.onnxruntime_sessions import differentiate, require_device, run, session
 from mnx.train.settings import AVERAGE, WEIGHT, Diverged, StepSettings
 from mnx.train.step_graph import Differentiate, step_graph
+from mnx.train.teacher import Teacher
 
 
 class Engine:
@@ -66,6 +67,10 @@ class Engine:
     def feed(self, raw: Sequence[Raw], scalings: Sequence[Scaling], augmentation: Augmentation, seed: int) -> Feed:
         """What makes batches of raw examples on this engine's device, with draws by a seed; see `Feed`."""
         return Feed(raw, scalings, augmentation, self._network.device, seed=seed)
+
+    def teacher(self, model: Model) -> Teacher:
+        """A network that answers batches on this engine's device; see `Teacher`."""
+        return Teacher(model, self._network.device, self._threads)
 
     def together(self, others: Sequence[Engine]) -> Fused:
         """Steps of this network and of others on the same batches, in one session.

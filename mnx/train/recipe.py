@@ -62,6 +62,10 @@ class Recipe:
         frozen_norm: leave the statistics of BatchNormalization as they are, and normalise with them.
         loss: auto (cross-entropy for classes, binary for labels that are 0 or 1, mse for numbers), or its name.
         label_smoothing: the share of the target spread over all classes.
+        teacher: an .onnx file of a trained network that takes and gives what the members do: they learn from its logits
+            too (Hinton et al. 2015). An ensemble's graph will do.
+        distillation: the teacher's share of the loss.
+        temperature: that its logits and theirs are divided by.
         class_weights: none; balanced (examples / (classes * examples of the class)).
         schedule: plateau (the highest rate until the score is flat, then down to 0), or a function of the step:
             constant, linear, cosine, one-cycle, step, cycles, triangles; see `schedule.SHAPES`.
@@ -114,6 +118,9 @@ class Recipe:
     frozen_norm: bool = False
     loss: str = AUTO
     label_smoothing: float = 0.0
+    teacher: str = ""
+    distillation: float = 0.9
+    temperature: float = 4.0
     class_weights: str = "none"
     schedule: str = "plateau"
     warmup: float = 1.0
@@ -149,6 +156,8 @@ class Recipe:
         if (self.batch or SIZES[0]) % self.accumulate:
             chosen = self.batch or f"0 (one of {', '.join(map(str, SIZES))})"
             raise MnxError(f"recipe: batch = {chosen} cannot be taken in accumulate = {self.accumulate} equal parts")
+        if self.teacher and self.loss not in (AUTO, "cross-entropy"):
+            raise MnxError(f"recipe: loss = {self.loss} learns from no teacher: leave out one of the two")
         if self.nesterov and not self.momentum and self.optimiser == "sgd":
             raise MnxError("recipe: momentum = 0 leaves nesterov nothing to look ahead with: give nesterov = false too")
         for key in ("average_cycles", "snapshots"):
@@ -222,7 +231,9 @@ class Recipe:
             weights = tuple(float(total / (present * count)) if count else 0.0 for count in counts)
         return StepSettings(
             task=task,
-            loss=default_loss if self.loss == AUTO else self.loss,
+            loss="distillation" if self.teacher else default_loss if self.loss == AUTO else self.loss,
+            distillation=self.distillation,
+            temperature=self.temperature,
             label_smoothing=self.label_smoothing,
             class_weights=weights,
             optimiser=self.optimiser,
@@ -245,7 +256,17 @@ class Recipe:
         }
 
 
-_OF_STEP = ("accumulate", "optimiser", "momentum", "beta2", "epsilon", "average", "label_smoothing")
+_OF_STEP = (
+    "accumulate",
+    "optimiser",
+    "momentum",
+    "beta2",
+    "epsilon",
+    "average",
+    "label_smoothing",
+    "distillation",
+    "temperature",
+)
 _OF_IMAGES = ("mirror", "cutout", "mixup")
 
 _Range = tuple[Callable[[Any], bool], str]
@@ -271,6 +292,7 @@ RANGES: Mapping[str, _Range] = {
     "weight_decay": _SHARE,
     "clip_norm": (lambda value: 0 <= value < float("inf"), "a finite number, 0 for no clipping"),
     "loss": _one_of((AUTO, *(name for name in LOSSES if name != "distillation"))),
+    "teacher": (lambda value: True, "the path of an .onnx file"),
     "class_weights": _one_of(CLASS_WEIGHTS),
     "schedule": _one_of(SCHEDULES),
     "warmup": _AMOUNT,
