@@ -66,7 +66,7 @@ class Recipe:
             too (Hinton et al. 2015). An ensemble's graph will do.
         distillation: the teacher's share of the loss.
         temperature: that its logits and theirs are divided by.
-        class_weights: none; balanced (examples / (classes * examples of the class)).
+        class_weights: none; balanced (examples / (classes * examples of the class)); or one number a class, by commas.
         schedule: plateau (the highest rate until the score is flat, then down to 0), or a function of the step:
             constant, linear, cosine, one-cycle, step, cycles, triangles; see `schedule.SHAPES`.
         warmup: epochs over which the rate rises from zero.
@@ -224,9 +224,11 @@ class Recipe:
             MnxError: class weights are asked for where there are no classes.
         """
         weights: tuple[float, ...] = ()
+        if self.class_weights != "none" and not len(counts):
+            raise MnxError(f"recipe: class_weights = {self.class_weights} needs labels that are classes: give none")
+        if self.class_weights not in CLASS_WEIGHTS:
+            weights = tuple(_numbers(self.class_weights))
         if self.class_weights == "balanced":
-            if not len(counts):
-                raise MnxError("recipe: class_weights = balanced needs labels that are classes: give none")
             total, present = sum(counts), sum(1 for count in counts if count)
             weights = tuple(float(total / (present * count)) if count else 0.0 for count in counts)
         return StepSettings(
@@ -280,6 +282,14 @@ def _one_of(values: tuple[str, ...]) -> _Range:
     return (lambda value: value in values, f"one of {', '.join(values)}")
 
 
+def _numbers(text: str) -> list[float]:
+    """Numbers between commas; a negative one where there is another text."""
+    try:
+        return [float(part) for part in text.split(",")]
+    except ValueError:
+        return [-1.0]
+
+
 RANGES: Mapping[str, _Range] = {
     **{key: settings.RANGES[key] for key in _OF_STEP},
     **{key: augment.RANGES[key] for key in _OF_IMAGES},
@@ -293,7 +303,12 @@ RANGES: Mapping[str, _Range] = {
     "clip_norm": (lambda value: 0 <= value < float("inf"), "a finite number, 0 for no clipping"),
     "loss": _one_of((AUTO, *(name for name in LOSSES if name != "distillation"))),
     "teacher": (lambda value: True, "the path of an .onnx file"),
-    "class_weights": _one_of(CLASS_WEIGHTS),
+    "class_weights": (
+        lambda value: (
+            value in CLASS_WEIGHTS or (max(_numbers(value)) > 0 and all(0 <= n < 1e6 for n in _numbers(value)))
+        ),
+        "none, balanced, or a number below 1e6 for every class, 0 or more, by commas",
+    ),
     "schedule": _one_of(SCHEDULES),
     "warmup": _AMOUNT,
     "epochs": _SOME,

@@ -31,7 +31,7 @@ ILLEGAL: dict[str, list[Any]] = {
     "label_smoothing": [-0.1, 1.0, NAN],
     "distillation": [-0.1, 1.1, NAN],
     "temperature": [0.0, INF, NAN],
-    "class_weights": ["1"],
+    "class_weights": ["heavy", "1,,2", "1,-2", "1,nan", "0,0", "1,inf", "1e7"],
     "schedule": ["cosines"],
     "warmup": [-1.0, INF, NAN],
     "epochs": [0, -3],
@@ -73,7 +73,7 @@ LEGAL: dict[str, list[Any]] = {
     "teacher": ["/somewhere/teacher.onnx"],
     "distillation": [0.0, 1.0],
     "temperature": [0.5, 20.0],
-    "class_weights": ["none", "balanced"],
+    "class_weights": ["none", "balanced", "1, 2.5, 0", "0.5"],
     "schedule": list(SCHEDULES),
     "warmup": [0.0, 2.5],
     "epochs": [5],
@@ -190,6 +190,9 @@ def test_balanced_class_weights_are_those_of_scikit_learn() -> None:
     assert step.class_weights == pytest.approx((80 / (3 * 10), 80 / (3 * 30), 0.0, 80 / (3 * 40)))
     with pytest.raises(MnxError, match="balanced needs labels that are classes"):
         recipe({"class_weights": "balanced"}).step("numbers", "mse")
+    with pytest.raises(MnxError, match="class_weights = 1,2 needs labels that are classes"):
+        recipe({"class_weights": "1,2"}).step("numbers", "mse")
+    assert recipe({"class_weights": "1, 0.5,2"}).step(counts=[1, 1, 1]).class_weights == (1, 0.5, 2)
 
 
 @pytest.mark.parametrize(
