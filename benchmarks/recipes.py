@@ -1,7 +1,7 @@
 """The recipes that come with mnx against each other: accuracy and what it costs, one network from scratch.
 
     python benchmarks/recipes.py --data cifar.npz [--examples 6000] [--seeds 0 1 2] [--recipes fast paper default]
-                                 [--epochs N ...] [--apart] [--out benchmarks/results/recipes.md]
+                                 [--epochs N ...] [--apart [WHAT ...]] [--out benchmarks/results/recipes.md]
 
 A network of VGG's kind with BatchNormalization (V16B of benchmarks/ablation.py) is trained by each recipe's keys for
 independent networks. --epochs repeats every recipe with at most so many epochs, to see what it makes of less time.
@@ -39,6 +39,9 @@ APART: Mapping[str, Mapping[str, Any]] = {
     "cosine": {"schedule": "cosine", "warmup": 1},
     "half the rate": {"lr": 0.1},
     "no identity": {"identity": False},
+    "batch 128, 0.75 of the rate": {"batch": 128, "lr": 0.15},
+    "batch 64, half the rate": {"batch": 64, "lr": 0.1},
+    "batch 64, a quarter of the rate": {"batch": 64, "lr": 0.05},
 }
 """What is different from `fast`."""
 
@@ -48,16 +51,20 @@ def main() -> None:
     parser.add_argument("--data")
     parser.add_argument("--examples", type=int, default=6000)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--recipes", nargs="+", default=names(), metavar="NAME|FILE.toml")
+    parser.add_argument("--recipes", nargs="*", default=names(), metavar="NAME|FILE.toml")
     parser.add_argument("--epochs", type=int, nargs="+", default=[0], help="0 for the recipe's own")
-    parser.add_argument("--apart", action="store_true", help="also `fast` with one thing different each")
+    parser.add_argument(
+        "--apart", nargs="*", choices=list(APART), metavar="WHAT", help="also `fast` with one thing different each"
+    )
     parser.add_argument("--out", type=Path, help="write the table as markdown")
     options = parser.parse_args()
+    if options.apart == []:
+        options.apart = list(APART)
     if options.data is None:
         print("skipped: give --data", file=sys.stderr)
         return
     asked: list[tuple[str, str, Mapping[str, Any]]] = [(name, name, {}) for name in options.recipes]
-    asked += [(f"fast, {what}", "fast", keys) for what, keys in APART.items()] if options.apart else []
+    asked += [(f"fast, {what}", "fast", APART[what]) for what in options.apart or ()]
     rows = [
         "| recipe | at most epochs | seeds | test accuracy % | epochs | multiply-adds 10^9 | processor s |",
         "| --- | --- | --- | --- | --- | --- | --- |",
