@@ -132,6 +132,22 @@ UNTIL_FLAT = Way(
 
 THRICE = {**UNTIL_FLAT.of_members, "lr": 0.15}
 
+SMALLER: Mapping[str, Way] = {
+    "independent:12+identity": Way("independent", member=12),
+    "12:4+2 mothers, identity": replace(BASE, mother=12, mothers=2),
+    "16:5+2 mothers, identity": replace(BASE, mother=16, member=5, mothers=2),
+    "independent:plateau+identity": Way("independent", member=60, of_members=PLATEAU),
+    "plateau:plateau+2 mothers, patience 8, identity": replace(UNTIL_FLAT, of_mothers=PATIENT, mothers=2),
+}
+"""What is trained on smaller batches than the 128 of all others."""
+
+
+def of_batch(way: Way, size: int, **keys: Any) -> Way:
+    """A way with batches of this size, and first weights that hand their input on."""
+    keys = {"batch": size, **keys}
+    return replace(way, identity=True, of_mothers={**way.of_mothers, **keys}, of_members={**way.of_members, **keys})
+
+
 WAYS: dict[str, Way] = {
     "independent:6": Way("independent", member=6),
     "independent:12": Way("independent", member=12),
@@ -184,6 +200,19 @@ WAYS: dict[str, Way] = {
     "plateau:plateau+2 mothers, patience 8, identity": replace(
         UNTIL_FLAT, of_mothers=PATIENT, mothers=2, identity=True
     ),
+    "24:4+identity": replace(BASE, identity=True),
+    "24:4+identity, all perturbed": replace(BASE, identity=True, perturbation=Perturbation(0.4, 0.1)),
+    "12:4+2 mothers, identity": replace(BASE, mother=12, mothers=2, identity=True),
+    "12:4+2 mothers, identity, thrice the rate": replace(
+        BASE, mother=12, mothers=2, identity=True, of_members={"lr": 0.15}
+    ),
+    "20:5+2 mothers, identity, thrice the rate": replace(
+        BASE, mother=20, member=5, mothers=2, identity=True, of_members={"lr": 0.15}
+    ),
+    "24:4+2 mothers, identity": replace(BASE, mothers=2, identity=True),
+    "independent:12+identity": Way("independent", member=12, identity=True),
+    **{f"{name}, batch {size}": of_batch(way, size) for size in (64, 32) for name, way in SMALLER.items()},
+    "16:5+2 mothers, identity, batch 64, twice the rate": of_batch(SMALLER["16:5+2 mothers, identity"], 64, lr=0.1),
     "plateau:4": replace(UNTIL_FLAT, member=4, of_members={}),
     "plateau:8": replace(UNTIL_FLAT, member=8, of_members={}),
 }
