@@ -54,6 +54,7 @@ from mnx.train.loop import Trained, train
 from mnx.train.network import Job
 from mnx.train.optimiser_state import grown
 from mnx.train.recipe import Recipe
+from mnx.train.recipe_files import recipe
 
 BLOCKS = {
     "V13": "(3:8)x2 | (3:16)x2 | (3:32)x2",
@@ -148,6 +149,13 @@ def of_batch(way: Way, size: int, **keys: Any) -> Way:
     return replace(way, identity=True, of_mothers={**way.of_mothers, **keys}, of_members={**way.of_members, **keys})
 
 
+def keys_of(name: str, stage: str) -> dict[str, Any]:
+    """What a recipe that comes with mnx says of a stage, but for the defaults that no way has: augmentation, batch."""
+    found = vars(recipe(source=name).of(stage))
+    shown = {"lr", "batch", "epochs", "schedule", "warmup", "crop", "mirror"}
+    return {key: value for key, value in found.items() if key in shown or value != getattr(Recipe(), key)}
+
+
 WAYS: dict[str, Way] = {
     "independent:6": Way("independent", member=6),
     "independent:12": Way("independent", member=12),
@@ -213,6 +221,8 @@ WAYS: dict[str, Way] = {
     "independent:12+identity": Way("independent", member=12, identity=True),
     **{f"{name}, batch {size}": of_batch(way, size) for size in (64, 32) for name, way in SMALLER.items()},
     "16:5+2 mothers, identity, batch 64, twice the rate": of_batch(SMALLER["16:5+2 mothers, identity"], 64, lr=0.1),
+    "fast": Way(mothers=2, identity=True, of_mothers=keys_of("fast", "mothers"), of_members=keys_of("fast", "members")),
+    "independent, fast": Way("independent", identity=True, of_members=keys_of("fast", "independent")),
     "plateau:4": replace(UNTIL_FLAT, member=4, of_members={}),
     "plateau:8": replace(UNTIL_FLAT, member=8, of_members={}),
 }
