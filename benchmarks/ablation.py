@@ -139,6 +139,7 @@ SMALLER: Mapping[str, Way] = {
     "16:5+2 mothers, identity": replace(BASE, mother=16, member=5, mothers=2),
     "independent:plateau+identity": Way("independent", member=60, of_members=PLATEAU),
     "plateau:plateau+2 mothers, patience 8, identity": replace(UNTIL_FLAT, of_mothers=PATIENT, mothers=2),
+    "plateau:plateau+2 mothers, identity": replace(UNTIL_FLAT, mothers=2),
 }
 """What is trained on smaller batches than the 128 of all others."""
 

@@ -4,7 +4,7 @@
 
 The run is trained whole with --jobs 1; then again with --jobs 2, where either the parent or one of its workers is
 killed with SIGKILL after a random time, and the same command is given again. After every kill of a parent no worker may
-be left. At the end every network, and every momentum, must have the same bytes.
+be left. At the end every network, and what its optimiser kept, must have the same bytes.
 """
 
 import argparse
