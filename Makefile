@@ -41,7 +41,7 @@ exhaustive: $(VENV)/.torch ## every test there is: also each family of networks 
 
 demo: $(VENV)/.installed ## train a small VGG ensemble on handwritten digits, against independent training
 	$(MNX) zoo v5-bn --output demo/members --force
-	$(MNX) run demo/members/*.onnx --data digits --run demo/run --compare independent
+	$(MNX) run demo/members/*.onnx --data digits --run demo/run --mothers 1 --compare independent
 
 bench: $(VENV)/.torch ## run the scripts in benchmarks/, one after the other
 	@set -e; for script in $(sort $(wildcard benchmarks/*.py)); do \

@@ -26,7 +26,7 @@ from mnx.workspace import RunFolder, Training
 @data_options
 @training_options
 @run_option
-@force_option("Train this stage again from its start.")
+@force_option("Train this stage again from its start, by other keys of the recipe if some are given.")
 @json_option
 @quiet_option
 def command(

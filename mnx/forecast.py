@@ -33,8 +33,9 @@ class Epochs:
 
 
 MEASURED: Mapping[str, Epochs] = {
-    "Fashion-MNIST, five VGG-like members, identity = false (benchmarks/results/ablation.md)": Epochs(21.8, 33.0, 6.6),
-    "digits, six VGG-like members (make demo, README.md)": Epochs(23.7, 27.0, 6.0),
+    "Fashion-MNIST, five VGG-like members (benchmarks/results/ablation.md)": Epochs(15.9, 22.5, 6.9),
+    "CIFAR-10, five VGG-like members (benchmarks/results/ablation.md)": Epochs(39.1, 35.0, 7.0),
+    "digits, six VGG-like members (make demo, README.md)": Epochs(17.8, 19.5, 7.3),
 }
 """Mean epochs of runs with the default recipe and `--compare independent`. A new run is one entry."""
 

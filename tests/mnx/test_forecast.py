@@ -75,10 +75,10 @@ def test_what_is_assumed_is_the_mean_of_what_was_measured() -> None:
 
 
 def test_the_forecast_of_a_measured_run_comes_near() -> None:
-    """The demo in the README: 70 % of the multiply-adds were measured."""
+    """The demo in the README: 68 % of the multiply-adds were measured."""
     members = [stand_in(model) for model in ensemble("v5-bn")]
     (epochs,) = [each for name, each in MEASURED.items() if name.startswith("digits")]
-    assert forecast(passes_of(by_tau(members, 0.5, mothers=2)), epochs).total.share == pytest.approx(0.7, abs=0.05)
+    assert forecast(passes_of(by_tau(members, 0.5)), epochs).total.share == pytest.approx(0.68, abs=0.05)
 
 
 def test_a_plan_and_its_clusters_cost_the_same(tmp_path: Path) -> None:
