@@ -472,8 +472,17 @@ def reached(done: Sequence[Mapping[str, Any]]) -> str:
     return "\n".join(lines)
 
 
+def front(means: Mapping[str, tuple[float, float]]) -> list[str]:
+    """The ways that no other beats in cost and error both, by cost."""
+    found: list[str] = []
+    for name in sorted(means, key=lambda each: means[each]):
+        if not found or means[name][1] < means[found[-1]][1]:
+            found.append(name)
+    return found
+
+
 def plot(done: Sequence[Mapping[str, Any]], path: Path) -> None:
-    """Error against multiply-adds, a panel for each data set and augmentation."""
+    """Error against multiply-adds, a panel for each data set and augmentation; a line along the best of each method."""
     import matplotlib as mpl
 
     mpl.use("Agg")
@@ -484,17 +493,19 @@ def plot(done: Sequence[Mapping[str, Any]], path: Path) -> None:
     colours = {"independent": "tab:red", "alone": "tab:gray", "snapshot": "tab:orange", "mothers": "tab:blue"}
     for axes, ((data, augment), rows) in zip(panels[0], found.items(), strict=True):
         for method, colour in colours.items():
-            means = []
+            means: dict[str, tuple[float, float]] = {}
             for name in [name for name, way in WAYS.items() if way.method == method]:
                 chosen = [row for row in rows if row["way"] == name]
                 if chosen:
                     x, y = (np.mean([row[key] for row in chosen]) for key in ("multiply_adds", "error"))
                     spread = np.std([row["error"] for row in chosen], ddof=1) if len(chosen) > 1 else 0.0
-                    axes.errorbar(x / 1e9, y, spread, fmt="o", color=colour, capsize=2)
-                    axes.annotate(name, (x / 1e9, y), fontsize=7, xytext=(4, 3), textcoords="offset points")
-                    means.append((x / 1e9, y))
-            if method != "mothers" and means:
-                axes.plot(*zip(*sorted(means), strict=True), color=colour, alpha=0.4)
+                    means[name] = x / 1e9, y
+                    axes.errorbar(x / 1e9, y, spread, fmt="o", color=colour, capsize=2, alpha=0.6)
+            best = front(means)
+            for name in best:
+                axes.annotate(name, means[name], fontsize=7, xytext=(4, 3), textcoords="offset points")
+            if best:
+                axes.plot(*zip(*(means[name] for name in best), strict=True), color=colour, alpha=0.5)
         axes.set(title=f"{data}, augmentation: {augment}", xlabel="multiply-adds of all training, 10^9")
         axes.set_ylabel("test error of the averaged ensemble, %")
         axes.grid(alpha=0.3)
