@@ -209,11 +209,12 @@ def counted(count: int, what: str) -> str:
 
 def worse_than_mean_lines(r2: Mapping[str, float]) -> list[str]:
     """A line for the networks whose R2 is below 0, with what helps."""
-    bad = [name for name, score in r2.items() if score < 0]
-    return [
-        f"R2 below 0 ({', '.join(bad)}): worse than the mean of all targets. Targets, and inputs of floats, are taken "
-        "as they are: standardise them where they are far from the size of 1"
-    ] * bool(bad)
+    bad = ", ".join(name for name, score in r2.items() if score < 0)
+    what = (
+        f"R2 below 0 ({bad}): worse than the mean of all targets. Targets, and inputs of floats, are taken as they "
+        "are: standardise them where they are far from the size of 1"
+    )
+    return [what] if bad else []
 
 
 def original_lines(files: Mapping[str, Path]) -> list[str]:

@@ -1,4 +1,7 @@
-"""The one writer of files: everything lands under a temporary name in the same folder and is renamed when complete."""
+"""The one writer of files: everything lands under a temporary name in the same folder and is renamed when complete.
+
+And paths that last.
+"""
 
 from __future__ import annotations
 
@@ -39,6 +42,11 @@ def write_bytes(path: Path | str, data: bytes) -> None:
 def write_text(path: Path | str, text: str) -> None:
     """Write `text` to `path` as UTF-8 with plain newlines, whole or not at all."""
     write_bytes(path, text.encode())
+
+
+def lasting(path: str) -> str:
+    """A path that is right from every folder; links in it stay as the user knows them."""
+    return os.path.abspath(os.path.expanduser(path))  # noqa: PTH100, PTH111
 
 
 def _flush(path: Path, flags: int) -> None:

@@ -116,8 +116,8 @@ def begin(
     begun = begun_stages(run, proposal.plan) if proposal.standing else set()
     chosen = chosen_recipe(known, recipe or {}, source, set(STAGES) - begun)
     planned = proposal.plan if not begun else None
-    if known and not begun:
-        data, train_limit = (data, train_limit) if data else (known["data"], train_limit or known["train_limit"])
+    if not begun:
+        data, train_limit = _data(known, data, train_limit)
     fused = chosen_fuse(known, fuse, _may_regroup(run, proposal.plan))
     session = open_session(
         run, events, data, train_limit, chosen, device, threads, plan=planned, jobs=jobs, curves=curves, fuse=fused
@@ -160,8 +160,8 @@ def open_training(
     left = begun - {stage} if force else begun
     afresh = not left or (force and stage == "mothers")
     chosen = chosen_recipe(known, recipe or {}, source, set(STAGES) if afresh else set(STAGES) - left)
-    if afresh and known and not data:
-        data, train_limit = known["data"], known["train_limit"] if train_limit is None else train_limit
+    if afresh:
+        data, train_limit = _data(known, data, train_limit)
     fused = chosen_fuse(known, fuse, force or _may_regroup(run, plan))
     session = open_session(
         run,
@@ -301,6 +301,13 @@ def _ingredients(session: Session, compare: str | None) -> dict[str, str]:
 def _check_baseline(compare: str | None) -> None:
     if compare is not None and compare not in COMPARISONS:
         raise MnxError(f"no baseline '{compare}'; there are {', '.join(COMPARISONS)}")
+
+
+def _data(known: Mapping[str, Any], data: str | None, train_limit: int | None) -> tuple[str | None, int | None]:
+    """The data and the limit that a run begins again with: those given, or where none are, those of its `settings`."""
+    if data or not known:
+        return data, train_limit
+    return known["data"], known["train_limit"] if train_limit is None else train_limit
 
 
 def _ready(session: Session, compare: str | None = None) -> None:

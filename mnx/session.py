@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
@@ -17,6 +16,7 @@ from mnx.errors import MnxError
 from mnx.events import Events
 from mnx.graphs import onnx_file
 from mnx.graphs.errors import NotPreserved
+from mnx.graphs.files import lasting
 from mnx.graphs.model import Model
 from mnx.graphs.mothers.identity import identity_like
 from mnx.graphs.norms.restore import alike, folded, put_in
@@ -268,7 +268,7 @@ def _lasting(spec: str | None) -> str | None:
     """A path that is right from every folder; a name stays."""
     if spec is None or sources.SOURCES["digits"].recognise(spec):
         return spec
-    return os.path.abspath(os.path.expanduser(spec))  # noqa: PTH100, PTH111 - links stay as the user knows them
+    return lasting(spec)
 
 
 def _data_text(spec: str | None, limit: int | None) -> str:
@@ -285,7 +285,10 @@ def train_group(session: Session, stage: str, group: Group, costs: Mapping[str, 
         costs: network -> multiply-adds of a forward pass.
     """
     recipe, names = session.recipe.of(stage), networks(session.plan, stage)
-    jobs = [_job(session, stage, name, costs[name]) for name in group if session.run.training(stage, name) is None]
+    waiting = [name for name in group if session.run.training(stage, name) is None]
+    teacher = teacher_of(recipe, session.dataset) if waiting else None
+    taught = describe(teacher).cost if teacher else 0
+    jobs = [_job(session, stage, name, FORWARD_AND_BACKWARD * costs[name] + taught) for name in waiting]
     for job in jobs:
         number = names.index(job.network) + 1
         place = {"limit": recipe.epochs, "number": number, "total": len(names)}
@@ -297,17 +300,14 @@ def train_group(session: Session, stage: str, group: Group, costs: Mapping[str, 
             _keep(session, job, trained)
 
 
-def _job(session: Session, stage: str, name: str, multiply_adds: int) -> Job:
-    """What is asked of one network."""
+def _job(session: Session, stage: str, name: str, step_cost: int) -> Job:
+    """What is asked of one network; a step costs so many multiply-adds for each example."""
     run, recipe, start = session.run, session.recipe.of(stage), session.run.start_file(stage, name)
     model, seed = onnx_file.read(start).replace(name=name), job_seed(session.plan.seed, stage, name)
     model = identity_like(model) if recipe.identity else model
     carried = stage == "members" and recipe.carry and recipe.optimiser == session.recipe.of("mothers").optimiser
     kept = run.optimiser_state(stage, name, file_hash(start)) if carried else {}
-    cost = FORWARD_AND_BACKWARD * multiply_adds
-    if teacher := teacher_of(recipe, session.dataset):
-        cost += describe(teacher).cost
-    return Job(stage, name, model, run.folder(stage, name), seed, cost, kept)
+    return Job(stage, name, model, run.folder(stage, name), seed, step_cost, kept)
 
 
 def _keep(session: Session, job: Job, trained: Trained) -> None:

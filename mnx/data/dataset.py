@@ -108,14 +108,11 @@ def load(
     if not 0 < validation < 1:
         raise MnxError(f"the validation share must lie between 0 and 1, not be {validation}")
     raw = sources.read(spec, members.inputs, seed, tell)
-    (whole, rest), numbers = _wheres(raw, spec), raw.numbers or (None, None)
+    (whole, of_train), (rest, of_test) = _parts(raw, spec)
     require_examples(raw.x_train, raw.y_train, whole)
     require_examples(raw.x_test, raw.y_test, rest)
     task = task_of(members, raw.y_train, whole)
-    y_train, y_test = (
-        check(task, y, where, places)
-        for y, where, places in zip((raw.y_train, raw.y_test), (whole, rest), numbers, strict=True)
-    )
+    y_train, y_test = check(task, raw.y_train, whole, of_train), check(task, raw.y_test, rest, of_test)
     _check_inputs(raw, members, spec)
     train, held_out = _split(y_train if task.stratified else strata(y_train), seed, validation, train_limit, spec)
     x_train = tuple(taken(x, train) for x in inputs_of(raw.x_train))
@@ -158,9 +155,11 @@ def _scaling(x: Raw, port: Port, content: Content, raw: RawData, spec: str) -> S
     return unscaled(x, arranged, port)
 
 
-def _wheres(raw: RawData, spec: str) -> tuple[str, str]:
-    """What errors call the training and the test part: one file where it is one."""
-    return (spec, spec) if raw.numbers else (f"{spec}, training part", f"{spec}, test part")
+def _parts(raw: RawData, spec: str) -> tuple[tuple[str, Array | None], tuple[str, Array | None]]:
+    """What errors call the training and the test part, and their examples; see `task.check`."""
+    if raw.numbers:
+        return (spec, raw.numbers[0]), (spec, raw.numbers[1])
+    return (f"{spec}, training part", None), (f"{spec}, test part", None)
 
 
 def _check_inputs(raw: RawData, members: Interface, spec: str) -> None:
@@ -172,7 +171,7 @@ def _check_inputs(raw: RawData, members: Interface, spec: str) -> None:
                 f"{spec}: training examples{name} are {train.dtype} of shape {train.shape[1:]}, test examples "
                 f"{test.dtype} of shape {test.shape[1:]}; both must be of one kind"
             )
-        for x, where, numbers in zip((train, test), _wheres(raw, spec), raw.numbers or (None, None), strict=True):
+        for x, (where, numbers) in zip((train, test), _parts(raw, spec), strict=True):
             if legal := _legal(x, port, members.content(place), where):
                 _check_numbers(x, legal, port.name if name else "x", where, numbers)
 

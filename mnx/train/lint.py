@@ -108,9 +108,7 @@ VERIFIED: Mapping[str, str] = {
 """The ops with right gradients, and the form in which they are differentiated."""
 
 
-_STOPS = frozenset(
-    {"Ceil", "Floor", "Round", "Sign", *(op for op, form in VERIFIED.items() if "a truth, which" in form)}
-)
+_STOPS = frozenset(op for op, form in VERIFIED.items() if form.endswith("no gradient"))
 """The ops that no gradient passes, and Cast to what is no float; harmless beside another way to the output."""
 _FLOATS = frozenset({TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE, TensorProto.BFLOAT16})
 

@@ -128,9 +128,9 @@ def require_loss(settings: StepSettings, width: int) -> None:
             f"{', '.join(LOSSES)}"
         )
     if settings.task not in LOSSES[settings.loss].tasks:
-        fitting = [name for name, loss in LOSSES.items() if settings.task in loss.tasks and name != "distillation"]
         if settings.loss == "distillation":
             raise MnxError(f"a teacher tells classes apart, and targets are {settings.task}: train without teacher")
+        fitting = [name for name, loss in LOSSES.items() if settings.task in loss.tasks and name != "distillation"]
         raise MnxError(
             f"the loss '{settings.loss}' is none for targets that are {settings.task}: give {' or '.join(fitting)}"
         )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 import sys
 from collections.abc import Mapping
 from importlib import resources
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from mnx.errors import MnxError
+from mnx.graphs.files import lasting
 from mnx.train.recipe import RANGES, STAGES, Recipe, in_words, of_stages
 
 if sys.version_info >= (3, 11):
@@ -152,7 +152,7 @@ def _checked(key: str, value: Any) -> Any:
     if kind is tuple and isinstance(value, list | tuple) and all(_is(float, each) for each in value):
         return tuple(map(float, value))
     if key.rpartition(".")[2] == "teacher" and isinstance(value, str):
-        return _lasting(value)
+        return lasting(value) if value else ""
     if kind is not tuple and _is(kind, value) and (kind is str or abs(value) <= _LARGEST):
         return kind(value)
     said = f'"{value}"' if isinstance(value, str) else in_words(value)
@@ -169,7 +169,7 @@ def _parsed(key: str, kind: type, text: str) -> Any:
             raise MnxError(f"recipe: {key} = {text}: give true or false")
         return text.lower() == "true"
     if key.rpartition(".")[2] == "teacher":
-        return _lasting(text)
+        return lasting(text)
     try:
         if kind is tuple:
             return tuple(float(part) for part in text.strip("()[]").split(",") if part.strip())
@@ -179,11 +179,6 @@ def _parsed(key: str, kind: type, text: str) -> Any:
         return value
     except ValueError:
         raise MnxError(f"recipe: {key} = {text}: give {_words(key, kind)}") from None
-
-
-def _lasting(path: str) -> str:
-    """A path that is right from every folder."""
-    return os.path.abspath(os.path.expanduser(path)) if path else ""  # noqa: PTH100, PTH111 - links stay
 
 
 def _words(key: str, kind: type) -> str:
